@@ -1,0 +1,69 @@
+"""The contract of a sink: it declares; `ingestd.live` feeds, supervises, retries and counts.
+
+A sink is one frozen attrs class: its fields are its keys in ``[[sinks]]``, its class attributes say
+what it needs, and its methods turn a place on disk into FFmpeg output arguments.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from attrs import frozen
+
+from ingestd.media.frames import Track
+
+
+@frozen(slots=True, kw_only=True)
+class Place:
+    """Where a sink of one session may write.
+
+    *recordings* and *hls* are directories of this stream (not necessarily there yet); *stem* is a
+    file-name stem that is unique to the session. *resumed* tells a writer that it goes on with what
+    an earlier attempt of the same session left.
+    """
+
+    stream: str
+    recordings: Path
+    hls: Path
+    stem: str
+    resumed: bool = False
+
+
+@frozen(slots=True, kw_only=True)
+class Output:
+    """The tail of an FFmpeg command: *args* end with the target; *protocols* is its whitelist.
+
+    *secrets* are the substrings of *args* that may never be logged or shown.
+    """
+
+    args: tuple[str, ...]
+    protocols: tuple[str, ...]
+    secrets: tuple[str, ...] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class Sink:
+    """Base of all sinks. *name* is unique in its pipeline; the loader fills in the type when it is empty."""
+
+    type: ClassVar[str]
+    #: `journal` never loses a frame and may fall behind; `skip` stays live and drops to the next keyframe.
+    policy: ClassVar[Literal["journal", "skip"]] = "journal"
+    #: A network target is retried for ever (`retry_failed_every`); a local one that failed stays failed.
+    network: ClassVar[bool] = False
+    #: Codecs that the sink's container takes as they are (FFmpeg's short names).
+    video_codecs: ClassVar[frozenset[str]] = frozenset({"h264"})
+    audio_codecs: ClassVar[frozenset[str]] = frozenset({"aac"})
+
+    name: str = ""
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What is wrong with the options themselves: pairs of (key, what was expected and the fix)."""
+        return []
+
+    def output(self, place: Place, tracks: tuple[Track, ...]) -> Output | None:
+        """FFmpeg's output arguments, or None for a sink that the daemon writes itself.
+
+        Raises `UnsupportedMedia` when these tracks cannot go to this sink.
+        """
+        raise NotImplementedError
