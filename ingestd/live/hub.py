@@ -1,0 +1,382 @@
+"""The hub: frames of one timeline, fanned out to any number of subscriptions.
+
+A hub keeps a window of recent batches, once for all subscribers, bounded in bytes and in time. A
+subscription is a cursor into that window: it costs a few words, whatever it is behind. One that
+falls out of the window is served from the journal (policy ``journal``) or cut forward to a random
+access point (policy ``skip``); each frame that it so misses is counted.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from typing import Literal, Protocol, TypeAlias
+
+import trio
+from attrs import define, evolve, field, frozen
+
+from ingestd.config import HubConfig
+from ingestd.media.frames import Frame, Kind, Track
+
+Policy: TypeAlias = Literal["journal", "skip"]
+
+#: Random access points remembered for resumes; at one every 2 s this is a day and a half.
+MAX_MARKS = 65_536
+
+
+@frozen(slots=True, eq=False)
+class Configuration:
+    """The tracks that the frames of a batch belong to. Compared by identity: another one, another init segment."""
+
+    tracks: tuple[Track, ...]
+
+    @property
+    def video(self) -> Track | None:
+        return next((t for t in self.tracks if t.kind is Kind.VIDEO), None)
+
+    @property
+    def audio(self) -> Track | None:
+        return next((t for t in self.tracks if t.kind is Kind.AUDIO), None)
+
+    def starts_at(self, frame: Frame) -> bool:
+        """True if decoding can start at *frame*: a video keyframe or, without video, any frame."""
+        video = self.video
+        return frame.keyframe and frame.track == video.number if video else True
+
+
+@frozen(slots=True)
+class Position:
+    """Where a random access point lies in a journal.
+
+    *recorder* (from 0) and *offset* name the byte at which its media segment begins; *skip* frames
+    of that segment come before it.
+    """
+
+    recorder: int
+    offset: int
+    skip: int
+
+
+@frozen(slots=True)
+class Mark:
+    """A random access point: the frame with sequence number *seq*, at *timestamp* (ns)."""
+
+    seq: int
+    timestamp: int
+    configuration: Configuration
+    position: Position | None = None
+
+
+@frozen(slots=True)
+class Batch:
+    """Frames that arrived together, all of one configuration; *first* is the sequence number of the first."""
+
+    configuration: Configuration
+    frames: tuple[Frame, ...]
+    first: int
+    size: int
+    arrival: float = 0.0
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.frames)
+
+    def since(self, seq: int) -> Batch:
+        """The part of the batch from sequence number *seq* on."""
+        skipped = seq - self.first
+        if skipped <= 0:
+            return self
+        frames = self.frames[skipped:]
+        return evolve(self, frames=frames, first=seq, size=sum(len(f.payload) for f in frames))
+
+
+class ReplayReader(Protocol):
+    """One pass over the journal."""
+
+    async def next(self) -> Batch | None:
+        """The next batch, or None at the journal's end as it is now."""
+        ...
+
+
+class Replay(Protocol):
+    """Reads back what has left the hub's window; see `ingestd.live.replay`."""
+
+    def read(self, mark: Mark) -> ReplayReader:
+        """A reader from the media segment of *mark* on."""
+        ...
+
+
+@frozen(slots=True)
+class SubscriptionStatistics:
+    """What a subscription handed over and what it had to leave out, in frames; how far it is behind."""
+
+    delivered: int
+    dropped: int
+    behind_frames: int
+    behind_bytes: int
+    replayed: int
+
+
+@define(eq=False)
+class Subscription:
+    """One reader of a hub. Use `receive` until `trio.EndOfChannel`; close it when done."""
+
+    _hub: Hub
+    policy: Policy
+    cursor: int
+    _needs_start: bool
+    _max_lag: float
+    _started: bool
+    delivered: int = 0
+    dropped: int = 0
+    replayed: int = 0
+    _replaying: ReplayReader | None = None
+
+    async def receive(self) -> Batch:
+        """The next batch, waiting for one. The first begins at a random access point.
+
+        Raises `trio.EndOfChannel` after the last one of a hub that has ended. Cancellation leaves
+        the cursor where it was: nothing is lost.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self.policy == "journal" and not self._needs_start and self.cursor < self._hub.window_start:
+                batch = await self._replay()
+            else:
+                batch = self._take()
+            if batch is not None:
+                self.cursor = batch.end
+                self.delivered += len(batch.frames)
+                return batch
+            if self._hub.ended and self.cursor >= self._hub.next_seq:
+                raise trio.EndOfChannel
+            if self.cursor >= self._hub.window_start or self._needs_start:
+                await self._hub.wait_published(self.cursor)
+
+    def _take(self) -> Batch | None:
+        """The next batch out of the window, or None when there is none (yet)."""
+        hub = self._hub
+        if self.policy == "skip":
+            self._keep_up()
+        if self._needs_start:
+            mark = hub.mark_from(self.cursor)
+            if mark is None:
+                self._drop_to(hub.next_seq)
+                return None
+            self._drop_to(mark.seq)
+            self._needs_start = False
+            self._started = True
+        return hub.batch_at(self.cursor)
+
+    def _keep_up(self) -> None:
+        """A `skip` subscription that is too far behind goes to the newest random access point."""
+        hub = self._hub
+        if self.cursor < hub.window_start or hub.lag_at(self.cursor) > self._max_lag:
+            newest = hub.newest_mark()
+            if newest is not None and newest.seq > self.cursor:
+                self._drop_to(newest.seq)
+                self._needs_start = False
+            else:
+                # Nothing newer to start from: what is kept of the old run is no use, wait for the next start.
+                self._drop_to(hub.next_seq)
+                self._needs_start = True
+
+    def _drop_to(self, seq: int) -> None:
+        # What came before a subscriber's first frame was never promised to it.
+        if self._started:
+            self.dropped += max(0, seq - self.cursor)
+        self.cursor = max(self.cursor, seq)
+
+    async def _replay(self) -> Batch | None:
+        """The next batch from the journal; None once the window has it, or when the journal has lost it."""
+        hub = self._hub
+        if self._replaying is None:
+            mark = hub.replayable_mark(self.cursor)
+            if mark is None:
+                following = hub.mark_from(self.cursor)
+                self._drop_to(following.seq if following else hub.next_seq)
+                self._needs_start = following is None
+                return None
+            assert hub.replay is not None  # noqa: S101  a mark with a position implies a replay
+            self._replaying = hub.replay.read(mark)
+        while (batch := await self._replaying.next()) is not None:
+            if batch.end > self.cursor:
+                rest = batch.since(self.cursor)
+                self.replayed += len(rest.frames)
+                return rest
+        self._replaying = None
+        return None
+
+    def close(self) -> None:
+        """Give up the place; idempotent."""
+        self._hub.unsubscribe(self)
+
+    def statistics(self) -> SubscriptionStatistics:
+        hub = self._hub
+        return SubscriptionStatistics(
+            delivered=self.delivered,
+            dropped=self.dropped,
+            behind_frames=hub.next_seq - self.cursor,
+            behind_bytes=hub.bytes_from(self.cursor),
+            replayed=self.replayed,
+        )
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@define(eq=False)
+class Hub:
+    """Frames of one timeline. `publish` never blocks: backpressure is the journal's business."""
+
+    config: HubConfig
+    replay: Replay | None = None
+    next_seq: int = 0
+    ended: bool = False
+    configuration: Configuration | None = None
+    last_timestamp: dict[int, int] = field(factory=dict)
+    _window: deque[Batch] = field(factory=deque)
+    _bytes: int = 0
+    _peak: int = 0
+    _marks: deque[Mark] = field(factory=lambda: deque(maxlen=MAX_MARKS))
+    _subscriptions: set[Subscription] = field(factory=set)
+    _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+
+    def publish(
+        self, configuration: Configuration, frames: tuple[Frame, ...], marks: tuple[Mark, ...]
+    ) -> None:
+        """Add *frames*; *marks* are the random access points among them, by sequence number."""
+        self.configuration = configuration
+        if not frames:
+            return
+        size = sum(len(frame.payload) for frame in frames)
+        batch = Batch(configuration, frames, self.next_seq, size, trio.current_time())
+        self._window.append(batch)
+        self._marks.extend(marks)
+        self.next_seq = batch.end
+        self._bytes += size
+        self._peak = max(self._peak, self._bytes)
+        for frame in frames:
+            self.last_timestamp[frame.track] = frame.timestamp
+        self._trim()
+        self._changed.unpark_all()
+
+    def end(self) -> None:
+        """No more frames will come; subscribers get what is left, then `trio.EndOfChannel`."""
+        self.ended = True
+        self._changed.unpark_all()
+
+    def _trim(self) -> None:
+        window, config = self._window, self.config
+        newest = window[-1].arrival
+        # The newest batch stays whatever its size: the receiver has bounded it.
+        while len(window) > 1 and (self._bytes > config.memory or newest - window[0].arrival > config.window):
+            self._bytes -= window.popleft().size
+        if self.replay is None:
+            while self._marks and self._marks[0].seq < window[0].first:
+                self._marks.popleft()
+
+    async def wait_published(self, seq: int) -> None:
+        """Wait until there is a frame with sequence number *seq*, or the hub has ended."""
+        while self.next_seq <= seq and not self.ended:
+            await self._changed.park()
+
+    def subscribe(self, policy: Policy, start: Mark | None = None) -> Subscription:
+        """A subscription from *start* on, or without one from the newest random access point, or the next to come."""
+        start = start or self.newest_mark()
+        cursor = self.next_seq if start is None else start.seq
+        subscription = Subscription(
+            self, policy, cursor, start is None, self.config.max_lag, start is not None
+        )
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+
+    # What there is to start from
+
+    def newest_mark(self) -> Mark | None:
+        """The newest random access point in the window."""
+        if self._marks and self._marks[-1].seq >= self.window_start:
+            return self._marks[-1]
+        return None
+
+    def oldest_mark(self) -> Mark | None:
+        """The oldest random access point that can still be had, from the journal or the window."""
+        return self._marks[0] if self._marks else None
+
+    def mark_from(self, seq: int) -> Mark | None:
+        """The first random access point in the window at or after sequence number *seq*."""
+        index = bisect.bisect_left(self._marks, max(seq, self.window_start), key=lambda m: m.seq)
+        return self._marks[index] if index < len(self._marks) else None
+
+    def mark_at(self, timestamp: int, *, tolerance: int = 0) -> Mark | None:
+        """The first random access point at or after *timestamp* (ns), up to *tolerance* before it."""
+        return next((m for m in self._marks if m.timestamp >= timestamp - tolerance), None)
+
+    def mark_before(self, timestamp: int) -> Mark | None:
+        """The last random access point at or before *timestamp* (ns)."""
+        return next((m for m in reversed(self._marks) if m.timestamp <= timestamp), None)
+
+    def replayable_mark(self, seq: int) -> Mark | None:
+        """The last random access point at or before *seq* that the journal still holds."""
+        index = bisect.bisect_right(self._marks, seq, key=lambda m: m.seq) - 1
+        if index < 0 or self._marks[index].position is None or self.replay is None:
+            return None
+        return self._marks[index]
+
+    def configuration_at(self, seq: int) -> Configuration | None:
+        """The configuration of frame *seq*: it changes at random access points only."""
+        index = bisect.bisect_right(self._marks, seq, key=lambda m: m.seq) - 1
+        return self._marks[index].configuration if index >= 0 else None
+
+    def forget_before(self, seq: int) -> None:
+        """The journal has dropped what lies before *seq*: nobody can start there any more."""
+        while self._marks and self._marks[0].seq < min(seq, self.window_start):
+            self._marks.popleft()
+
+    def slowest_cursor(self) -> int:
+        """The lowest sequence number that a `journal` subscription still wants."""
+        wanted = [s.cursor for s in self._subscriptions if s.policy == "journal"]
+        return min(wanted, default=self.next_seq)
+
+    # The window
+
+    @property
+    def window_start(self) -> int:
+        return self._window[0].first if self._window else self.next_seq
+
+    def _index_of(self, seq: int) -> int:
+        return bisect.bisect_right(self._window, seq, key=lambda b: b.first) - 1
+
+    def batch_at(self, seq: int) -> Batch | None:
+        """The rest of the batch that holds *seq*, or None if it is not (or no longer) in the window."""
+        if not self.window_start <= seq < self.next_seq:
+            return None
+        return self._window[self._index_of(seq)].since(seq)
+
+    def lag_at(self, seq: int) -> float:
+        """Seconds between the arrival of frame *seq* and that of the newest one."""
+        if not self.window_start <= seq < self.next_seq:
+            return 0.0
+        return self._window[-1].arrival - self._window[self._index_of(seq)].arrival
+
+    def bytes_from(self, seq: int) -> int:
+        """Bytes of the window that lie at or after *seq*, to the batch."""
+        if seq >= self.next_seq or not self._window:
+            return 0
+        first = max(0, self._index_of(seq))
+        return sum(self._window[i].size for i in range(first, len(self._window)))
+
+    def statistics(self) -> dict[str, int]:
+        """Depth and peak of the window, in frames and bytes."""
+        return {
+            "frames": self.next_seq,
+            "window_bytes": self._bytes,
+            "window_peak_bytes": self._peak,
+            "subscriptions": len(self._subscriptions),
+        }

@@ -1,0 +1,144 @@
+"""From a container's bytes to frames on the session's timeline: demux, normalise, splice.
+
+Sans-I/O. The same object serves a publisher's bytes, an encoder's output, and the replay of either
+from the journal.
+"""
+
+from __future__ import annotations
+
+from attrs import define, evolve, field
+
+from ingestd.live.hub import Configuration, Mark, Position
+from ingestd.live.splice import Splice, Splicing
+from ingestd.media.frames import Frame, Header, RecorderStart, SegmentStart, Track
+from ingestd.media.h264 import Normaliser, normalise
+from ingestd.media.webm_demux import Demuxer
+
+
+@define(eq=False)
+class Life:
+    """One recorder's or encoder's container, *begins* bytes into the stream; *splice* places it on the timeline."""
+
+    recorder: int
+    begins: int
+    header_size: int = 0
+    tracks: tuple[Track, ...] = ()
+    splice: Splice | None = None
+
+
+@define(eq=False)
+class Piece:
+    """Frames of one configuration, with the random access points among them."""
+
+    configuration: Configuration
+    frames: list[Frame] = field(factory=list)
+    marks: list[Mark] = field(factory=list)
+
+
+@define(eq=False)
+class Intake:
+    """`feed` bytes, get pieces; *starts* of the last feed says where in it a recorder began.
+
+    A configuration is left only at a random access point of the next one: what comes before it is
+    *discarded*, and counted. *count* is the sequence number of the next frame; the next *skip*
+    frames are passed over (a replay begins at a segment, and its random access point may lie inside).
+    """
+
+    splicer: Splicing
+    max_frame: int
+    count: int = 0
+    skip: int = 0
+    lives: list[Life] = field(factory=list)
+    starts: list[int] = field(factory=list)
+    discarded: int = 0
+    _demuxer: Demuxer | None = None
+    _fed: int = 0
+    _base: int = 0
+    _normalisers: dict[int, Normaliser] = field(factory=dict)
+    _tracks: dict[int, Track] = field(factory=dict)
+    _configuration: Configuration | None = None
+    _ready: bool = False
+    _segment: Position | None = None
+
+    def begin(self) -> None:
+        """What comes next is a new container, whatever the last one left unfinished."""
+        self._demuxer = Demuxer(max_frame=self.max_frame)
+        self._base = self._fed
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """Frames in *data*, in order. Raises `MediaError`, which is final for this container."""
+        if self._demuxer is None:
+            self.begin()
+        assert self._demuxer is not None  # noqa: S101  begin made it
+        self.starts = []
+        before = self._fed
+        self._fed += len(data)
+        pieces: list[Piece] = []
+        for event in self._demuxer.feed(data):
+            match event:
+                case Frame():
+                    self._take(event, pieces)
+                case SegmentStart(offset):
+                    life = self.lives[-1]
+                    self._segment = Position(life.recorder, self._base + offset - life.begins, 0)
+                case RecorderStart(offset):
+                    begins = self._base + offset
+                    self.lives.append(Life(len(self.lives), begins))
+                    self.starts.append(max(0, begins - before))
+                case Header():
+                    self._begin_life(event)
+        return pieces
+
+    def _begin_life(self, header: Header) -> None:
+        life = self.lives[-1]
+        life.header_size = header.size
+        life.tracks = header.tracks
+        self._normalisers = {track.number: normalise(track) for track in header.tracks}
+        if header.tracks != next((e.tracks for e in reversed(self.lives[:-1]) if e.tracks), None):
+            self._configure({track.number: track for track in header.tracks})
+
+    def _configure(self, tracks: dict[int, Track]) -> None:
+        self._tracks = tracks
+        self._configuration = Configuration(tuple(tracks.values()))
+        self._ready = False
+
+    def _take(self, frame: Frame, pieces: list[Piece]) -> None:
+        segment = self._segment
+        if segment is not None:
+            self._segment = evolve(segment, skip=segment.skip + 1)
+        if self.skip:
+            self.skip -= 1
+            return
+        placed = self._place(frame)
+        configuration = self._configuration
+        if placed is None or configuration is None:
+            self.discarded += 1
+            return
+        starts = configuration.starts_at(placed)
+        if not (self._ready or starts):
+            self.discarded += 1
+            return
+        if not pieces or pieces[-1].configuration is not configuration:
+            pieces.append(Piece(configuration))
+        # Without video every frame would be a start; the first of each segment is enough.
+        if starts and (configuration.video or not self._ready or (segment and segment.skip == 0)):
+            pieces[-1].marks.append(Mark(self.count, placed.timestamp, configuration, segment))
+        pieces[-1].frames.append(placed)
+        self._ready = True
+        self.splicer.passed(placed)
+        self.count += 1
+
+    def _place(self, frame: Frame) -> Frame | None:
+        """*frame*, normalised and on the timeline; None if there is no place for it."""
+        normaliser = self._normalisers.get(frame.track)
+        if normaliser is None:
+            return None
+        changed, normal = normaliser.push(frame)
+        if changed is not None and changed != self._tracks[changed.number]:
+            self._configure({**self._tracks, changed.number: changed})
+        if normal is None:
+            return None
+        life = self.lives[-1]
+        if life.splice is None:
+            life.splice = self.splicer.begin(normal)
+        return life.splice.apply(normal)

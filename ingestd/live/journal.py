@@ -1,0 +1,269 @@
+"""The journal: everything that a recorder sent, append-only on disk. It is the acknowledgement.
+
+A session's journal is one file per recorder, holding its bytes as they came (each playable as it
+stands), and one index. `Journal.append` returns when the operating system has the bytes, so that
+they survive the daemon's death (``ack = "synced"``: the machine's, too). One task with one thread
+writes for all journals of the daemon, in batches: a slow disk holds publishers back, never the
+event loop.
+
+Index: a 16-byte magic, then little-endian records of 32 bytes: chunk number (u64), recorder (u32),
+size (u32), offset in the recorder's file (u64), arrival (f64, seconds since 1970). A torn last
+record, or bytes behind the last record, were never acknowledged.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import trio
+from attrs import define, field, frozen
+
+from ingestd.errors import IngestdError
+
+INDEX_MAGIC = b"ingestd-journal1"
+INDEX_RECORD = struct.Struct("<QIIQd")
+
+_FALLOC_KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02  # linux/falloc.h
+_HOLE_GRAIN = 2**20
+
+
+class JournalFull(IngestdError):
+    """The journal cannot take the chunk: no space, or its own bound. Nothing of the chunk was kept."""
+
+
+@define(eq=False)
+class RecorderFile:
+    """One recorder's bytes: *size* of them written, the first *released* already given back to the disk."""
+
+    path: Path
+    fd: int
+    size: int = 0
+    released: int = 0
+    begun: float = field(factory=time.time)
+
+
+@define(eq=False)
+class _Write:
+    """What one `append` asks of the writer thread."""
+
+    journal: Journal
+    pieces: list[tuple[RecorderFile, bytes | memoryview]]
+    records: bytes
+    done: trio.Event = field(factory=trio.Event)
+    error: OSError | None = None
+
+
+@define(eq=False)
+class JournalWriter:
+    """The one task that writes for all journals. Bounded: each journal has at most one chunk on its way."""
+
+    ack: Literal["written", "synced"] = "written"
+    min_free: int = 0
+    _pending: list[_Write] = field(factory=list)
+    _wake: trio.Event = field(factory=trio.Event)
+    _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write batches until cancelled."""
+        task_status.started()
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            batch, self._pending = self._pending, []
+            try:
+                # Abandoned rather than awaited on shutdown: a disk that hangs must not hold the exit.
+                await trio.to_thread.run_sync(
+                    self._write_all, batch, limiter=self._limiter, abandon_on_cancel=True
+                )
+            finally:
+                for write in batch:
+                    write.done.set()
+
+    async def submit(self, write: _Write) -> None:
+        """Have *write* done; raises its OSError."""
+        self._pending.append(write)
+        self._wake.set()
+        # Not to be cancelled: the thread may be at these files, which the caller closes when it gives up.
+        with trio.CancelScope(shield=True):
+            await write.done.wait()
+        if write.error is not None:
+            raise write.error
+
+    def _write_all(self, batch: list[_Write]) -> None:
+        for write in batch:
+            try:
+                self._check_space(write.journal.directory)
+                _write_one(write)
+                if self.ack == "synced":
+                    for fd in {file.fd for file, _ in write.pieces} | {write.journal.index_fd}:
+                        os.fdatasync(fd)
+            except OSError as error:
+                write.error = error
+                _undo(write)
+
+    def _check_space(self, directory: Path) -> None:
+        if self.min_free:
+            stat = os.statvfs(directory)
+            if stat.f_bavail * stat.f_frsize < self.min_free:
+                raise OSError(errno.ENOSPC, f"less than {self.min_free} bytes free (journal.min_free)")
+
+
+def _write_one(write: _Write) -> None:
+    ends: dict[int, int] = {}
+    for file, data in write.pieces:
+        offset = ends.get(file.fd, file.size)
+        _pwrite(file.fd, data, offset)
+        ends[file.fd] = offset + len(data)
+    _pwrite(write.journal.index_fd, write.records, write.journal.index_size)
+
+
+def _pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _undo(write: _Write) -> None:
+    """Cut off what a failed write left, so that the files end with the last acknowledged chunk."""
+    try:
+        for file, _ in write.pieces:
+            os.ftruncate(file.fd, file.size)
+        os.ftruncate(write.journal.index_fd, write.journal.index_size)
+    except OSError:
+        return  # The index has no record of these bytes, so no reader takes them for acknowledged.
+
+
+@frozen(slots=True)
+class JournalStatistics:
+    chunks: int
+    bytes: int
+    kept_bytes: int
+    recorders: int
+
+
+@define(eq=False)
+class Journal:
+    """One session's journal in *directory*, its files named ``<prefix>-0001.media`` … and ``<prefix>.index``."""
+
+    writer: JournalWriter
+    directory: Path
+    prefix: str
+    max_size: int
+    index_fd: int
+    index_size: int = 0
+    chunks: int = 0
+    size: int = 0
+    recorders: list[RecorderFile] = field(factory=list)
+
+    @classmethod
+    def create(cls, writer: JournalWriter, directory: Path, prefix: str, max_size: int) -> Journal:
+        """Open a new journal; *directory* must exist."""
+        fd = os.open(directory / f"{prefix}.index", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        os.write(fd, INDEX_MAGIC)
+        return cls(writer, directory, prefix, max_size, fd, index_size=len(INDEX_MAGIC))
+
+    async def append(self, chunk: bytes | memoryview, starts: Sequence[int] = ()) -> None:
+        """Accept *chunk*: on return it is written (or synced). *starts* are offsets at which a recorder begins.
+
+        Raises `JournalFull`, and then nothing of the chunk is in the journal; any other `OSError`
+        of the disk is a `JournalFull` as well, with its own words. Not cancelled half-way.
+        """
+        if not chunk:
+            return
+        if self.kept_bytes + len(chunk) > self.max_size:
+            raise JournalFull(
+                f"the journal has reached its bound of {self.max_size} bytes (journal.max_size)"
+            )
+        view = memoryview(chunk)
+        pieces: list[tuple[RecorderFile, bytes | memoryview]] = []
+        opened: list[RecorderFile] = []
+        cuts = [0, *(s for s in starts if s), len(view)]
+        begins = set(starts)
+        if not self.recorders:
+            begins.add(0)
+        records = bytearray()
+        number = len(self.recorders)
+        try:
+            for begin, end in zip(cuts, cuts[1:], strict=False):
+                if begin in begins:
+                    number += 1
+                    opened.append(self._open_recorder(number))
+                file = opened[-1] if opened else self.recorders[-1]
+                pieces.append((file, view[begin:end]))
+                records += INDEX_RECORD.pack(self.chunks, number, end - begin, file.size, time.time())
+            write = _Write(self, pieces, bytes(records))
+            await self.writer.submit(write)
+        except OSError as error:
+            for file in opened:
+                os.close(file.fd)
+                file.path.unlink(missing_ok=True)
+            raise JournalFull(f"the journal cannot be written: {error.strerror or error}") from error
+        for file, data in pieces:
+            file.size += len(data)
+        self.recorders += opened
+        self.index_size += len(records)
+        self.chunks += 1
+        self.size += len(view)
+
+    def _open_recorder(self, number: int) -> RecorderFile:
+        path = self.directory / f"{self.prefix}-{number:04}.media"
+        return RecorderFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(file.size - file.released for file in self.recorders)
+
+    async def read(self, recorder: int, offset: int, size: int) -> bytes:
+        """Up to *size* bytes of recorder number *recorder* (from 0) at *offset*; empty at its end."""
+        file = self.recorders[recorder]
+        size = min(size, file.size - offset)
+        if size <= 0:
+            return b""
+        return await trio.to_thread.run_sync(os.pread, file.fd, size, offset)
+
+    async def release(self, recorder: int, before: int, *, keep: int = 0) -> None:
+        """Give the disk back what lies before byte *before* of *recorder* and all of the recorders before it.
+
+        The first *keep* bytes (the init segment) stay. Offsets do not change: the files get holes.
+        """
+        for number, file in enumerate(self.recorders[: recorder + 1]):
+            end = file.size if number < recorder else before
+            end -= end % _HOLE_GRAIN
+            begin = max(file.released, -(-keep // _HOLE_GRAIN) * _HOLE_GRAIN)
+            if end > begin and await trio.to_thread.run_sync(_punch_hole, file.fd, begin, end - begin):
+                file.released = end
+
+    def close(self) -> None:
+        """Close all files; idempotent. What was appended stays."""
+        if self.index_fd >= 0:
+            for file in self.recorders:
+                os.close(file.fd)
+            os.close(self.index_fd)
+            self.index_fd = -1
+
+    def remove(self) -> None:
+        """Close, and delete the journal's files."""
+        self.close()
+        for file in self.recorders:
+            file.path.unlink(missing_ok=True)
+        (self.directory / f"{self.prefix}.index").unlink(missing_ok=True)
+
+    def statistics(self) -> JournalStatistics:
+        return JournalStatistics(self.chunks, self.size, self.kept_bytes, len(self.recorders))
+
+
+def _punch_hole(fd: int, offset: int, size: int) -> bool:
+    """Deallocate a range (fallocate(2)); False where the file system cannot, which then keeps the bytes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.fallocate(
+        fd, _FALLOC_KEEP_SIZE_AND_PUNCH_HOLE, ctypes.c_longlong(offset), ctypes.c_longlong(size)
+    )
+    return bool(result == 0)

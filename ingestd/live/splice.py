@@ -1,0 +1,67 @@
+"""The splicer: recorders and encoder lives, one after the other, on one timeline.
+
+Each life's frames get one offset and one floor, found when the life begins and kept, so that a
+replay from the journal gives the very frames that went out live.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from attrs import define, evolve, field
+
+from ingestd.media.frames import NS_PER_MS, Frame
+
+#: What a life's last frame is taken to last when only one was seen: one frame at 30 fps.
+_DEFAULT_FRAME = 33 * NS_PER_MS
+
+
+@define(eq=False)
+class Splice:
+    """How one life's frames go onto the timeline: *offset* is added, what ends up at or below *floor* is dropped."""
+
+    offset: int = 0
+    floor: dict[int, int] = field(factory=dict)
+
+    def apply(self, frame: Frame) -> Frame | None:
+        timestamp = frame.timestamp + self.offset
+        floor = self.floor.get(frame.track)
+        if timestamp < 0 or (floor is not None and timestamp <= floor):
+            return None
+        return evolve(frame, timestamp=timestamp) if self.offset else frame
+
+
+class Splicing(Protocol):
+    """What places lives on a timeline: the `Splicer`, or in a replay what it decided before."""
+
+    def begin(self, first: Frame) -> Splice: ...
+    def passed(self, frame: Frame) -> None: ...
+
+
+@define(eq=False)
+class Splicer:
+    """Keeps the end of the timeline and places each new life on it.
+
+    With ``times = "recorder"`` a life has its own clock, which starts anywhere: its first frame
+    follows the last one of the life before. With ``times = "timeline"`` (encoders run with
+    ``-copyts``) the frames are in place already, and only what overlaps is dropped.
+    """
+
+    times: Literal["recorder", "timeline"]
+    _last: dict[int, int] = field(factory=dict)
+    _step: int = _DEFAULT_FRAME
+
+    def begin(self, first: Frame) -> Splice:
+        """The splice of a life whose first frame is *first*."""
+        if not self._last:
+            return Splice()
+        if self.times == "timeline":
+            return Splice(floor=dict(self._last))
+        return Splice(offset=max(self._last.values()) + self._step - first.timestamp)
+
+    def passed(self, frame: Frame) -> None:
+        """Take note of a frame that went onto the timeline."""
+        last = self._last.get(frame.track)
+        if last is not None and 0 < frame.timestamp - last < 10 * _DEFAULT_FRAME:
+            self._step = frame.timestamp - last
+        self._last[frame.track] = max(frame.timestamp, last or 0)

@@ -1,0 +1,135 @@
+"""The supervisor: runs attempts one after the other, with backoff, and says how it stands.
+
+It owns delays and state; one attempt owns one process (`ingestd.live.child`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+
+import structlog
+import trio
+from attrs import define, field
+
+from ingestd.config import SupervisorConfig
+from ingestd.errors import AttemptFailed, FatalFailure, UnsupportedMedia
+
+log = structlog.get_logger(__name__)
+
+
+class State(StrEnum):
+    """Of a sink or an encoder."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKING_OFF = "backing_off"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@define(eq=False)
+class Health:
+    """What is known of one supervised child: state, since when (seconds since 1970), attempts, last cause."""
+
+    stream: str
+    name: str
+    state: State = State.STARTING
+    since: float = field(factory=time.time)
+    attempts: int = 0
+    restarts: int = 0
+    pid: int | None = None
+    last_error: str | None = None
+
+    def enter(self, state: State) -> None:
+        if state is not self.state:
+            self.state = state
+            self.since = time.time()
+            log.debug("child_state", stream=self.stream, child=self.name, state=state.value)
+
+
+#: One attempt: returns at the regular end, raises `AttemptFailed` (retry) or `FatalFailure` (do not).
+#: It calls what it is given at its first progress, and at each after it.
+Attempt = Callable[[Callable[[], None]], Awaitable[None]]
+
+
+@define(eq=False)
+class Supervisor:
+    """Runs *attempt* until it ends well or has failed for good.
+
+    After each failure it waits 1 s, 2 s, 3 s (`SupervisorConfig.backoff`); the failure after that
+    is final. `healthy_after` seconds of progress reset the count. With *forever*, a final failure is
+    followed by another try every `retry_failed_every` seconds.
+    """
+
+    config: SupervisorConfig
+    health: Health
+    forever: bool = False
+    _failures: int = 0
+    _progress_since: float | None = None
+
+    async def run(self, attempt: Attempt) -> None:
+        """Return at the attempt's regular end.
+
+        Raises `FatalFailure` with the last cause when it has failed for good. On cancellation the
+        attempt under way is cancelled (and ends its process).
+        """
+        health = self.health
+        while True:
+            health.attempts += 1
+            self._progress_since = None
+            # After a final failure it stays `failed` until there is progress: trying is not yet mending.
+            if health.state is not State.FAILED:
+                health.enter(State.STARTING)
+            try:
+                await attempt(self._progress)
+            except AttemptFailed as failure:
+                await self._failed(str(failure))
+            except (FatalFailure, UnsupportedMedia) as failure:
+                health.last_error = str(failure)
+                health.enter(State.FAILED)
+                log.error("child_failed", stream=health.stream, child=health.name, cause=str(failure))
+                raise FatalFailure(str(failure)) from failure
+            else:
+                health.enter(State.STOPPED)
+                return
+            finally:
+                health.pid = None
+
+    def _progress(self) -> None:
+        now = trio.current_time()
+        if self._progress_since is None:
+            self._progress_since = now
+            self.health.enter(State.RUNNING)
+        elif self._failures and now - self._progress_since >= self.config.healthy_after:
+            self._failures = 0
+
+    async def _failed(self, cause: str) -> None:
+        """Note the failure and wait for the time of the next attempt, or raise the final `FatalFailure`."""
+        health, config = self.health, self.config
+        since = self._progress_since
+        if since is not None and trio.current_time() - since >= config.healthy_after:
+            self._failures = 0
+        self._failures += 1
+        health.last_error = cause
+        if self._failures <= len(config.backoff):
+            delay = config.backoff[self._failures - 1]
+            health.enter(State.BACKING_OFF)
+            health.restarts += 1
+            log.warning(
+                "child_restarting",
+                stream=health.stream,
+                child=health.name,
+                attempt=self._failures,
+                delay_s=delay,
+                cause=cause,
+            )
+            await trio.sleep(delay)
+            return
+        if health.state is not State.FAILED:
+            log.error("child_failed", stream=health.stream, child=health.name, cause=cause)
+        health.enter(State.FAILED)
+        if not (self.forever and config.retry_failed_every):
+            raise FatalFailure(cause)
+        await trio.sleep(config.retry_failed_every)

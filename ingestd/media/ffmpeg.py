@@ -1,0 +1,246 @@
+"""FFmpeg's command lines and what it prints. No I/O: argv lists out, text in.
+
+Measured facts behind the options are in ``docs/ffmpeg.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+from attrs import define, field, frozen
+
+from ingestd.config import Audio, Video
+from ingestd.media.frames import NS_PER_S, Kind, Track
+
+MASK = "***"
+
+#: The daemon's Matroska on stdin. The muxer writes complete headers, so nothing needs probing; without
+#: `-copyts` each life would start at 0.
+_INPUT = ("-protocol_whitelist", "pipe", "-probesize", "32", "-copyts", "-f", "matroska", "-i", "pipe:0")
+
+
+def _common(exe: str, progress_fd: int) -> list[str]:
+    return [
+        exe, "-hide_banner", "-nostdin", "-loglevel", "level+warning",
+        "-stats_period", "0.5", "-progress", f"pipe:{progress_fd}",
+    ]  # fmt: skip
+
+
+def _seconds(nanoseconds: int) -> str:
+    return f"{nanoseconds / NS_PER_S:.6f}"
+
+
+def encoder_args(
+    exe: str,
+    video: Video,
+    audio: Audio,
+    tracks: tuple[Track, ...],
+    *,
+    start: int | None = None,
+    audio_start: int | None = None,
+    threads: int = 0,
+    progress_fd: int = 3,
+) -> list[str]:
+    """The encoder: Matroska with *tracks* on stdin, H.264 and AAC in Matroska on stdout.
+
+    *start* and *audio_start* (ns on the timeline) cut off what an earlier life has encoded: the
+    first frame out is an IDR in the first missing slot of the fixed-rate grid.
+    """
+    args = [*_common(exe, progress_fd), *_INPUT]
+    if any(track.kind is Kind.VIDEO for track in tracks):
+        args += [
+            "-map",
+            "0:v:0",
+            *_video_args(video, start),
+            *(("-threads", str(threads)) if threads else ()),
+        ]
+    if any(track.kind is Kind.AUDIO for track in tracks):
+        args += ["-map", "0:a:0", *_audio_args(audio, audio_start)]
+    return [
+        *args,
+        # Without this the muxer shifts everything by the AAC priming, in the first life only.
+        "-avoid_negative_ts", "disabled",
+        # A cluster leaves when it is complete: by default after 32 KB or 1 s.
+        "-f", "matroska", "-cluster_time_limit", "100", "-flush_packets", "1",
+        "-protocol_whitelist", "pipe", "-y", "pipe:1",
+    ]  # fmt: skip
+
+
+def _video_args(video: Video, start: int | None) -> list[str]:
+    width, height = video.size
+    interval = f"{video.keyframe_interval:g}"
+    filters = [f"fps={video.fps:g}"]
+    if start is not None:
+        filters.append(f"trim=start={_seconds(start)}")
+    filters += [
+        # Phones rotate: any picture goes, whole, onto one canvas.
+        f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2",
+        f"pad={width}:{height}:-1:-1",
+        "setsar=1",
+        "format=yuv420p",
+    ]
+    return [
+        "-filter:v", ",".join(filters),
+        "-c:v", "libx264", "-preset", video.preset, "-tune", "zerolatency", "-profile:v", video.profile,
+        "-b:v", str(video.bitrate), "-maxrate", str(video.maxrate), "-bufsize", str(video.bufsize),
+        # On the timeline's own grid, so that the phase survives a restart; -g only bounds it from above.
+        "-force_key_frames", f"expr:if(isnan(prev_forced_t),1,gte(floor((t+0.001)/{interval}),floor((prev_forced_t+0.001)/{interval})+1))",
+        "-sc_threshold", "0", "-bf", "0", "-g", str(round(video.fps * video.keyframe_interval * 2)),
+    ]  # fmt: skip
+
+
+def _audio_args(audio: Audio, start: int | None) -> list[str]:
+    # async=1 fills and trims to the timestamps, so that a gap in the source does not shift what follows.
+    filters = ["aresample=async=1000:first_pts=0" if start is None else "aresample=async=1000"]
+    if start is not None:
+        filters.append(f"atrim=start={_seconds(start)}")
+    return [
+        "-filter:a", ",".join(filters),
+        "-c:a", audio.codec, "-ar", str(audio.sample_rate), "-ac", str(audio.channels), "-b:a", str(audio.bitrate),
+    ]  # fmt: skip
+
+
+def writer_args(
+    exe: str, args: tuple[str, ...], protocols: tuple[str, ...], *, progress_fd: int = 1
+) -> list[str]:
+    """A stream-copy writer: Matroska on stdin, out as a sink's *args* say, to *protocols* only."""
+    return [
+        *_common(exe, progress_fd), *_INPUT, "-map", "0", "-c", "copy",
+        "-protocol_whitelist", ",".join(protocols), *args,
+    ]  # fmt: skip
+
+
+def remux_args(exe: str, source: str, target: str) -> list[str]:
+    """Copy the file *source* to an MP4 *target* with its index in front."""
+    return [
+        exe, "-hide_banner", "-nostdin", "-loglevel", "level+warning",
+        "-protocol_whitelist", "file", "-f", "matroska", "-i", f"file:{source}", "-map", "0", "-c", "copy",
+        "-movflags", "+faststart", "-f", "mp4", "-protocol_whitelist", "file", "-y", f"file:{target}",
+    ]  # fmt: skip
+
+
+def masked(args: list[str], secrets: tuple[str, ...]) -> list[str]:
+    """*args* as they may be shown: every one of *secrets* is replaced."""
+    return [mask(arg, secrets) for arg in args]
+
+
+def mask(text: str, secrets: tuple[str, ...]) -> str:
+    """*text* with every one of *secrets* replaced."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, MASK)
+    return text
+
+
+@frozen(slots=True)
+class Progress:
+    """One report of ``-progress``. It runs ahead of the disk or behind it: for people and watchdogs only.
+
+    *out_time* in seconds, *fps* and *speed* as FFmpeg averages them since its start.
+    """
+
+    out_time: float | None = None
+    frame: int = 0
+    fps: float = 0.0
+    speed: float = 0.0
+    dropped: int = 0
+    duplicated: int = 0
+    size: int = 0
+
+
+@define
+class ProgressParser:
+    """``-progress`` lines in, a `Progress` at each ``progress=`` line out."""
+
+    _rest: bytes = b""
+    _values: dict[str, str] = field(factory=dict)
+
+    def feed(self, data: bytes) -> list[Progress]:
+        reports = []
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-4096:]
+        for line in lines:
+            key, _, value = line.decode("ascii", "replace").partition("=")
+            self._values[key.strip()] = value.strip()
+            if key == "progress":
+                reports.append(self._report())
+                self._values.clear()
+        return reports
+
+    def _report(self) -> Progress:
+        microseconds = self._number("out_time_us")
+        return Progress(
+            out_time=None if microseconds is None else microseconds / 1e6,
+            frame=int(self._number("frame") or 0),
+            fps=self._number("fps") or 0.0,
+            speed=self._number("speed") or 0.0,
+            dropped=int(self._number("drop_frames") or 0),
+            duplicated=int(self._number("dup_frames") or 0),
+            size=int(self._number("total_size") or 0),
+        )
+
+    def _number(self, key: str) -> float | None:
+        try:
+            return float(self._values.get(key, "").removesuffix("x"))
+        except ValueError:
+            return None
+
+
+#: What FFmpeg says, and what it means to the operator. The first match in the order of this list wins.
+_CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), cause)
+    for pattern, cause in (
+        (r"no space left on device", "the disk is full"),
+        (r"permission denied", "permission denied"),
+        (r"certificate.*expired|expired.*certificate", "TLS: the certificate has expired"),
+        (r"hostname mismatch|owner.*does not match|certificate.*hostname", "TLS: the certificate is for another host"),
+        (
+            r"certificate verif|unable to get local issuer|self.signed|unknown ca|certificate.*not trusted"
+            r"|peer certificate failed",
+            "TLS: the certificate is not from a trusted authority",
+        ),
+        (r"error in the (pull|push) function|tls.*(handshake|error)|ssl.*error", "TLS: the handshake failed"),
+        (r"connection refused|error number -111", "connection refused: nothing listens there"),
+        (r"failed to resolve|name or service not known|could not resolve", "the host name cannot be resolved"),
+        (r"connection timed out|operation timed out|error number -110|timed out", "the target does not answer in time"),
+        (r"no route to host|network is unreachable", "the network is unreachable"),
+        (r"connection reset|broken pipe|end of file.*rtmp|error number -104", "the target closed the connection"),
+        (r"server error: (.+)", "the server refused the stream"),
+        (r"handshake failed|cannot read rtmp handshake", "the RTMP handshake failed"),
+        (r"ebml header parsing failed|invalid data found when processing input", "FFmpeg cannot read its input"),
+        (r"unknown encoder|encoder .* not found", "this FFmpeg lacks the encoder"),
+        (r"protocol not found|protocol .* not on whitelist", "this FFmpeg lacks the protocol"),
+        (r"could not (find tag|write header)|incorrect codec parameters|not supported in", "the container cannot take this codec"),
+    )
+)  # fmt: skip
+
+
+@define
+class StderrParser:
+    """FFmpeg's stderr (``-loglevel level+…``) in, its cause of death out. Bounded: the last *keep* lines."""
+
+    secrets: tuple[str, ...] = ()
+    keep: int = 20
+    lines: deque[str] = field(factory=lambda: deque(maxlen=20))
+    warnings: int = 0
+    _rest: bytes = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """Take *data*; returns the lines that it completed, masked."""
+        *raw, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        self._rest = self._rest[-4096:]
+        lines = [mask(line.decode("utf-8", "replace").strip()[:500], self.secrets) for line in raw]
+        lines = [line for line in lines if line]
+        self.lines.extend(lines)
+        self.warnings += len(lines)
+        return lines
+
+    def cause(self) -> str | None:
+        """The named cause with FFmpeg's own words, its last error line, or None if it said nothing."""
+        for pattern, cause in _CAUSES:
+            for line in self.lines:
+                if pattern.search(line):
+                    return f"{cause} ({line})"
+        errors = [line for line in self.lines if "[error]" in line or "[fatal]" in line]
+        return (errors or list(self.lines) or [None])[-1]
