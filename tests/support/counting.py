@@ -1,0 +1,293 @@
+"""Frame counting: which numbered frames an output shows, when, and how far its sound is from its picture.
+
+A numbered picture (see ``ingestd/testcard.py``) carries two rows of bars over its whole width, most
+significant bit first, white = 1, a white guard bar before and a black one after: the wall clock in ms
+(32 bits, rows 0-8 % of the height) and the frame's number (16 bits, rows 10-16 %). At every full second
+a 1 kHz beep of 100 ms sounds while the picture below the bars flashes white.
+
+Everything is read with one FFmpeg process per call. The calls block: under Trio use ``trio.to_thread``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.support.packages import program
+
+NumberedFrame = tuple[float, int]
+Picture = tuple[float, float, float, float]
+
+WHOLE: Picture = (0.0, 0.0, 1.0, 1.0)
+NO_NUMBER = -1
+
+_COLUMNS, _ROWS = 18, 50  # one column a bar, one row 2 % of the height: row 6 lies inside the number's bars
+_NUMBER_ROW, _FIRST_PLAIN_ROW = 6, 9
+_BEEP_HZ = 1000.0
+
+
+class UnreadableMediaError(AssertionError):
+    """FFmpeg decoded nothing of the file: the message carries what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One decoded frame: *pts* in seconds, *number* (-1: no bars seen), mean *luma* below the bars."""
+
+    pts: float
+    number: int
+    luma: float
+
+
+def read_frames(
+    source: str | Path, ffmpeg: str | None = None, *, picture: Picture = WHOLE, fmt: str | None = None
+) -> list[VideoFrame]:
+    """Decode every frame of the first video track, in presentation order, with the container's timestamps.
+
+    *picture* is (x, y, width, height) of the numbered picture within the frame, as fractions, for output
+    that was padded. *fmt* names the input format where FFmpeg would guess wrong (``webm`` …).
+    """
+    x, y, w, h = picture
+    crop = "" if picture == WHOLE else f"crop=iw*{w}:ih*{h}:iw*{x}:ih*{y}:exact=1,"
+    graph = f"extractplanes=y,{crop}scale={_COLUMNS}:{_ROWS}:flags=area,format=gray,showinfo=checksum=0"
+    options = [
+        "-map",
+        "0:v:0",
+        "-vf",
+        graph,
+        "-fps_mode",
+        "passthrough",
+        "-pix_fmt",
+        "gray",
+        "-f",
+        "rawvideo",
+    ]
+    data, log = _decode(source, ffmpeg, options, fmt)
+    cells = np.frombuffer(data, np.uint8).reshape(-1, _ROWS, _COLUMNS).astype(np.float64)
+    time_base = re.search(r"\[Parsed_showinfo.*config in time_base: (\d+/\d+)", log)
+    stamps = re.findall(r"\[Parsed_showinfo[^\]]*\] n: *\d+ pts: *(-?\d+)", log)
+    if len(stamps) != len(cells):
+        raise UnreadableMediaError(
+            f"{source}: {len(cells)} frames but {len(stamps)} timestamps\n{_tail(log)}"
+        )
+    if time_base is None:
+        return []
+    unit = Fraction(time_base[1])
+    return [
+        VideoFrame(
+            float(int(stamp) * unit), _number(cell[_NUMBER_ROW]), float(cell[_FIRST_PLAIN_ROW:].mean())
+        )
+        for stamp, cell in zip(stamps, cells, strict=True)
+    ]
+
+
+def read_video(
+    source: str | Path, ffmpeg: str | None = None, *, picture: Picture = WHOLE, fmt: str | None = None
+) -> list[NumberedFrame]:
+    """(pts in seconds, frame number) of every decoded frame; the number is -1 where no bars are seen."""
+    return [(frame.pts, frame.number) for frame in read_frames(source, ffmpeg, picture=picture, fmt=fmt)]
+
+
+def read_flashes(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[float]:
+    """The pts, in seconds, of the first white frame of every flash."""
+    return _flash_onsets(read_frames(source, ffmpeg, fmt=fmt))
+
+
+def read_beeps(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[float]:
+    """The moments, in seconds on the container's timeline, at which a 1 kHz beep begins (within about 1 ms).
+
+    Timed by the decoded frames' pts, so that codec delay and priming count as a player counts them.
+    """
+    graph = "aformat=sample_fmts=flt:channel_layouts=mono,asettb=1/sr,ashowinfo"
+    data, log = _decode(source, ffmpeg, ["-map", "0:a:0", "-af", graph, "-f", "f32le"], fmt)
+    samples = np.frombuffer(data, np.float32)
+    onsets: list[float] = []
+    for start, rate, run in _contiguous_runs(log, samples):
+        onsets += [start + at for at in _beep_onsets(run, rate)]
+    return onsets
+
+
+def av_offset(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> float:
+    """Median of (beep - flash) in seconds: positive when the sound is late. Unpaired ones are left out."""
+    return offset_of(read_beeps(source, ffmpeg, fmt=fmt), read_flashes(source, ffmpeg, fmt=fmt))
+
+
+def offset_of(beeps: Sequence[float], flashes: Sequence[float]) -> float:
+    """Median distance of each beep to its nearest flash, of those less than half a second apart."""
+    nearest = ((beep, min(flashes, key=lambda at: abs(at - beep))) for beep in beeps if flashes)
+    near = [beep - flash for beep, flash in nearest if abs(beep - flash) < 0.5]
+    if not near:
+        raise AssertionError(f"no beep has a flash within 0.5 s: beeps {beeps[:5]}…, flashes {flashes[:5]}…")
+    return float(np.median(near))
+
+
+def decode_errors(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[str]:
+    """What FFmpeg complains about when it decodes everything; [] for a sound file."""
+    argv = [*_input(source, ffmpeg, fmt, "error"), "-fps_mode", "passthrough", "-f", "null", "-"]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    if done.returncode and not lines:
+        lines = [f"ffmpeg exited with {done.returncode}"]
+    return lines
+
+
+def duration(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> float:
+    """Seconds of media that are there: from the first packet's pts to the end of the last."""
+    argv = [*_input(source, ffmpeg, fmt, "error"), "-map", "0:v?", "-map", "0:a?", "-c", "copy"]
+    done = subprocess.run(
+        [*argv, "-f", "framecrc", "-"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    units = {
+        int(i): Fraction(tb) for i, tb in re.findall(r"^#tb (\d+): (\d+/\d+)", done.stdout, re.MULTILINE)
+    }
+    rows = re.findall(r"^(\d+), +-?\d+, +(-?\d+), +(\d+),", done.stdout, re.MULTILINE)
+    if not rows:
+        raise UnreadableMediaError(f"{source}: no packets\n{_tail(done.stderr)}")
+    begin = min(int(pts) * units[int(i)] for i, pts, _ in rows)
+    end = max((int(pts) + int(length)) * units[int(i)] for i, pts, length in rows)
+    return float(end - begin)
+
+
+def header_duration(source: str | Path, ffmpeg: str | None = None) -> float | None:
+    """The duration that the container itself states, in seconds; None if it states none."""
+    argv = [ffmpeg or program("ffmpeg"), "-hide_banner", "-nostdin", "-i", str(source)]
+    log = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False).stderr
+    match = re.search(r"Duration: (\d+):(\d+):(\d+\.\d+)", log)
+    return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+def assert_same_frames(
+    got: Sequence[NumberedFrame],
+    control: Sequence[NumberedFrame],
+    tolerance: float = 0.002,
+    *,
+    align: bool = False,
+) -> None:
+    """Fail unless *got* shows the control run's numbers in the same order at the same times.
+
+    *tolerance* is in seconds. *align* first moves *got* so that both start at the same timestamp, for
+    targets that count from zero. The message has the first difference, what is missing, extra or repeated.
+    """
+    shift = control[0][0] - got[0][0] if align and got and control else 0.0
+    moved = [(pts + shift, number) for pts, number in got]
+    for at, (mine, theirs) in enumerate(zip(moved, control, strict=False)):
+        if mine[1] != theirs[1] or abs(mine[0] - theirs[0]) > tolerance + 1e-9:
+            raise AssertionError(_difference(moved, control, at, tolerance))
+    if len(moved) != len(control):
+        raise AssertionError(_difference(moved, control, min(len(moved), len(control)), tolerance))
+
+
+def continuous(frames: Sequence[NumberedFrame]) -> bool:
+    """Whether there are frames and their timestamps only ever increase."""
+    return bool(frames) and all(a[0] < b[0] for a, b in itertools.pairwise(frames))
+
+
+def _difference(
+    got: Sequence[NumberedFrame], control: Sequence[NumberedFrame], at: int, tolerance: float
+) -> str:
+    have, want = Counter(n for _, n in got), Counter(n for _, n in control)
+    missing, extra = want - have, have - want
+    repeated = {number: times for number, times in have.items() if times > max(1, want[number])}
+
+    def around(frames: Sequence[NumberedFrame]) -> str:
+        shown = (f"{'→' if i == at else ''}{n}@{t:.4f}" for i, (t, n) in enumerate(frames) if abs(i - at) < 4)
+        return " ".join(shown) + (" (ends here)" if len(frames) <= at + 3 else " …")
+
+    return "\n".join(
+        [
+            f"not the control run's frames: differs first at index {at} (tolerance {tolerance * 1000:g} ms)",
+            f"  got     {around(got)}",
+            f"  control {around(control)}",
+            f"  got {len(got)} frames, control {len(control)}; "
+            f"missing {missing.total()} {sorted(missing)[:10]}, extra {extra.total()} {sorted(extra)[:10]}, "
+            f"repeated {len(repeated)} {sorted(repeated)[:10]}",
+        ]
+    )
+
+
+def _number(bars: npt.NDArray[np.float64]) -> int:
+    white, black = float(bars[0]), float(bars[-1])
+    if white - black < 60:
+        return NO_NUMBER
+    number = 0
+    for bar in bars[1:-1]:
+        number = number << 1 | int(bar > (white + black) / 2)
+    return number
+
+
+def _flash_onsets(frames: Sequence[VideoFrame]) -> list[float]:
+    if not frames:
+        return []
+    luma = np.array([frame.luma for frame in frames])
+    usual, brightest = float(np.median(luma)), float(luma.max())
+    if brightest - usual < 30:
+        return []
+    white = luma > (usual + brightest) / 2
+    return [frames[i].pts for i in range(1, len(frames)) if white[i] and not white[i - 1]]
+
+
+def _contiguous_runs(log: str, samples: npt.NDArray[np.float32]) -> list[tuple[float, int, Any]]:
+    """(start in seconds, rate, samples) of each stretch without a jump of more than 5 ms."""
+    stamps = re.findall(r"\[Parsed_ashowinfo[^\]]*\] n:\d+ pts:(-?\d+) .*?rate:(\d+) nb_samples:(\d+)", log)
+    runs: list[tuple[float, int, Any]] = []
+    at, begin, expected = 0, 0, None
+    for pts_text, rate_text, count_text in stamps:
+        pts, rate, count = int(pts_text), int(rate_text), int(count_text)
+        if expected is None or abs(pts - expected) > 0.005 * rate:
+            runs.append((pts / rate, rate, samples[at:at]))
+            begin = at
+        at += count
+        expected = pts + count
+        runs[-1] = (runs[-1][0], rate, samples[begin:at])
+    return runs
+
+
+def _beep_onsets(samples: Any, rate: int) -> list[float]:
+    """Seconds into *samples* at which the 1 kHz part of the sound rises over half of a loud beep."""
+    window = rate // 200  # 5 ms: five periods
+    if len(samples) < 4 * window:
+        return []
+    carrier = np.exp(-2j * np.pi * _BEEP_HZ * np.arange(len(samples)) / rate)
+    summed = np.cumsum(np.concatenate(([0], samples * carrier)))
+    level = np.abs(summed[window:] - summed[:-window]) / window
+    loudest = float(np.percentile(level, 99))
+    if loudest < 0.005:
+        return []
+    loud = level > loudest / 2
+    rises = np.flatnonzero(loud[1:] & ~loud[:-1]) + 1
+    return [float(at + window / 2) / rate for at in rises if loud[at : at + rate // 25].mean() > 0.9]
+
+
+def _decode(source: str | Path, ffmpeg: str | None, options: list[str], fmt: str | None) -> tuple[bytes, str]:
+    argv = [*_input(source, ffmpeg, fmt, "info"), *options, "pipe:1"]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True)
+    log = done.stderr.decode(errors="replace")
+    if not done.stdout and done.returncode:
+        raise UnreadableMediaError(
+            f"{source}: nothing decoded, ffmpeg exited with {done.returncode}\n{_tail(log)}"
+        )
+    return done.stdout, log
+
+
+def _input(source: str | Path, ffmpeg: str | None, fmt: str | None, level: str) -> list[str]:
+    binary = ffmpeg or program("ffmpeg")
+    named = ["-f", fmt] if fmt else []
+    return [binary, "-hide_banner", "-nostdin", "-nostats", "-v", level, "-copyts", *named, "-i", str(source)]
+
+
+def _tail(log: str) -> str:
+    return "\n".join(log.splitlines()[-8:])

@@ -1,0 +1,80 @@
+"""Which Debian packages the tests need.
+
+A missing program fails a test, with the command that helps; it never skips.
+
+Run as a script it names the packages that are missing, one line, and exits with 1 if there are any:
+``make test`` installs them from that.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+_NGINX_MODULES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
+
+PROGRAMS = {
+    "ffmpeg": "ffmpeg",
+    "ffprobe": "ffmpeg",
+    "nginx": "nginx-light",
+    "chromium": "chromium",
+    "mkvmerge": "mkvtoolnix",
+}
+MODULES = {"ngx_rtmp_module.so": "libnginx-mod-rtmp", "ngx_stream_module.so": "libnginx-mod-stream"}
+
+
+class MissingProgramError(AssertionError):
+    """A program that the tests need is not installed; the message is the command to run."""
+
+
+def program(name: str) -> str:
+    """The absolute path of *name*, or MissingProgramError."""
+    found = shutil.which(name, path=_search_path())
+    if found is None:
+        raise MissingProgramError(f"{name} is missing: {install_command([PROGRAMS.get(name, name)])}")
+    return found
+
+
+def nginx_module(name: str) -> str:
+    """The absolute path of one of nginx's dynamic modules, or MissingProgramError."""
+    for folder in _NGINX_MODULES:
+        if (path := Path(folder, name)).exists():
+            return str(path)
+    raise MissingProgramError(f"{name} is missing: {install_command([MODULES[name]])}")
+
+
+def embedded_ffmpeg() -> str:
+    """The FFmpeg of PyPI's imageio-ffmpeg, or MissingProgramError."""
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise MissingProgramError("imageio-ffmpeg is missing: .venv/bin/pip install -e '.[ffmpeg]'")
+    import imageio_ffmpeg  # type: ignore[import-untyped]
+
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages that are needed and not there, sorted."""
+    found = {PROGRAMS[name] for name in PROGRAMS if shutil.which(name, path=_search_path()) is None}
+    for name, package in MODULES.items():
+        if not any(Path(folder, name).exists() for folder in _NGINX_MODULES):
+            found.add(package)
+    return sorted(found)
+
+
+def install_command(packages: list[str]) -> str:
+    """What a person types to get *packages* on Debian or Ubuntu."""
+    return f"sudo apt-get install -y --no-install-recommends {' '.join(packages)}"
+
+
+def _search_path() -> str:
+    import os
+
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+
+
+if __name__ == "__main__":
+    missing = missing_packages()
+    print(" ".join(missing))
+    sys.exit(1 if missing else 0)
