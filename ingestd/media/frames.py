@@ -31,7 +31,9 @@ class Track:
     *codec* is FFmpeg's short name (``vp8``, ``vp9``, ``av1``, ``h264``, ``opus``, ``aac`` …).
     *private* is the codec's configuration record as Matroska defines it for that codec (avcC for
     H.264, AudioSpecificConfig for AAC, OpusHead for Opus), empty when there is none.
-    *codec_delay* and *seek_preroll* are in nanoseconds.
+    *codec_delay* and *seek_preroll* are in nanoseconds. *colour* is the body of Matroska's Colour
+    element (RFC 9559, section 5.1.4.1.28.16) as it came, empty when there is none: browsers say
+    there that their VP8 is full range, and a decoder that is not told shows wrong colours.
     """
 
     number: int
@@ -45,6 +47,7 @@ class Track:
     codec_delay: int = 0
     seek_preroll: int = 0
     default_duration: int | None = None
+    colour: bytes = b""
 
 
 @frozen(slots=True)

@@ -1,0 +1,224 @@
+"""A muxer for live WebM and Matroska (RFC 9559): frames in, bytes out, no I/O.
+
+The output can be appended to a file or sent to a player as it comes. A file becomes seekable at
+its end through a few patches (`Muxer.finish`), without being rewritten.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from ingestd.media import webm_codecs as ids
+from ingestd.media.ebml import (
+    DOC_TYPE,
+    DOC_TYPE_READ_VERSION,
+    DOC_TYPE_VERSION,
+    EBML,
+    EBML_MAX_ID_LENGTH,
+    EBML_MAX_SIZE_LENGTH,
+    EBML_READ_VERSION,
+    EBML_VERSION,
+    encode,
+    encode_float,
+    encode_id,
+    encode_string,
+    encode_uint,
+    unknown_size,
+    vint,
+    void,
+)
+from ingestd.media.frames import NS_PER_MS, Frame, Kind, Track
+from ingestd.media.webm_index import DURATION_ROOM, SEEK_HEAD_ROOM, SeekIndex
+
+MAX_CLUSTER_MS = 5000
+"""A cluster spans at most this long (RFC 9559, section 25.1, recommends it)."""
+
+_BLOCK_TAIL = struct.Struct(">hB")
+_KEYFRAME = 0x80
+_APP = "ingestd"
+_TYPES = {Kind.VIDEO: 1, Kind.AUDIO: 2}
+
+
+class Muxer:
+    """Write frames of *tracks* as one WebM or Matroska stream.
+
+    *doc_type* is ``webm`` when WebM allows all the codecs, else ``matroska``, unless given.
+    With *unknown_sizes* each Cluster says that it ends where the next begins. With *seekable* the
+    header leaves room for what `finish` fills in, and at most *max_cues* cues are remembered.
+    Raises `UnsupportedMedia` for a codec that Matroska does not know.
+
+    Times are rounded to the nearest millisecond, each on its own, so that the error never adds up.
+    A time below zero cannot be written: such frames are left out and counted in `dropped`.
+    """
+
+    def __init__(
+        self,
+        tracks: Sequence[Track],
+        *,
+        doc_type: str | None = None,
+        unknown_sizes: bool = False,
+        seekable: bool = False,
+        max_cues: int = 4096,
+    ) -> None:
+        if not tracks:
+            raise ValueError("a muxer needs at least one track")
+        if doc_type is None:
+            doc_type = "webm" if {track.codec for track in tracks} <= ids.WEBM_CODECS else "matroska"
+        self._unknown_sizes = unknown_sizes
+        # Chromium's Media Source takes no step back inside a cluster; B-frames, which only
+        # Matroska's codecs have, would make a cluster of nearly every frame.
+        self._forward_only = doc_type == "webm"
+        self._delays = {track.number: track.codec_delay for track in tracks}
+        self._heads = {track.number: vint(track.number) for track in tracks}
+        self._video = {track.number for track in tracks if track.kind is Kind.VIDEO}
+        self._cue_tracks = self._video or {tracks[0].number}
+        self._default = {track.number: track.default_duration or 0 for track in tracks}
+        self._dropped = 0
+        head = _ebml_head(doc_type) + encode_id(ids.SEGMENT)
+        segment_at = len(head)
+        info = encode_uint(ids.TIMESTAMP_SCALE, NS_PER_MS)
+        duration_at = len(info)
+        info += void(DURATION_ROOM) if seekable else b""
+        info += encode_string(ids.MUXING_APP, _APP) + encode_string(ids.WRITING_APP, _APP)
+        info = encode(ids.INFO, info)
+        room = void(SEEK_HEAD_ROOM) if seekable else b""
+        body_at = segment_at + 8
+        info_at = body_at + len(room)
+        duration_at += info_at + 4 + len(vint(len(info) - 4))
+        self._header = head + unknown_size(8) + room + info + _tracks(tracks)
+        self._index = (
+            SeekIndex(
+                segment_size_at=segment_at,
+                body_at=body_at,
+                info_at=info_at,
+                duration_at=duration_at,
+                tracks_at=info_at + len(info),
+                max_cues=max_cues,
+            )
+            if seekable
+            else None
+        )
+        self._written = len(self._header)
+
+    @property
+    def dropped(self) -> int:
+        """Frames left out because their time would lie before zero."""
+        return self._dropped
+
+    def header(self) -> bytes:
+        """Return the init segment: EBML head, Segment of unknown size, Info, Tracks. The same each time."""
+        return self._header
+
+    def mux(self, frames: Iterable[Frame]) -> bytes:
+        """Return *frames*, in decode order, as one or more whole Clusters; nothing for no frames.
+
+        Tracks may be interleaved anyhow: inside one call their frames are put in the order of
+        time, without changing the order inside a track. A Cluster begins at each call, at each
+        video keyframe, where a time goes back, and after `MAX_CLUSTER_MS`.
+        """
+        out: list[bytes] = []
+        blocks: list[bytes | memoryview] = []
+        base = last = 0
+        for time, frame in self._in_order(frames):
+            video_key = frame.keyframe and frame.track in self._video
+            back = time < last if self._forward_only else time < base
+            if not blocks or video_key or back or time - base >= MAX_CLUSTER_MS:
+                self._end_cluster(base, blocks, out)
+                blocks, base = [], time
+                if self._index and frame.keyframe and frame.track in self._cue_tracks:
+                    self._index.note(self._written, time, frame.track)
+            last = time
+            head = self._heads[frame.track]
+            blocks.append(
+                b"\xa3"
+                + vint(len(head) + 3 + len(frame.payload))
+                + head
+                + _BLOCK_TAIL.pack(time - base, _KEYFRAME if frame.keyframe else 0)
+            )
+            blocks.append(frame.payload)
+            if self._index:
+                self._index.reach(time + (frame.duration or self._default[frame.track]) / NS_PER_MS)
+        self._end_cluster(base, blocks, out)
+        return b"".join(out)
+
+    def finish(self, total_size: int | None = None) -> list[tuple[int, bytes]]:
+        """Return what makes the file seekable, as ``(offset, bytes)`` to write in this order.
+
+        *total_size* is the file's length, by default all that `header` and `mux` returned. The
+        first entry appends the Cues there; the rest overwrites room that the header left. After
+        each single write the file still plays. Raises `ValueError` without *seekable*.
+        """
+        if self._index is None:
+            raise ValueError("finish() needs a muxer made with seekable=True")
+        return self._index.patches(self._written if total_size is None else total_size)
+
+    def _in_order(self, frames: Iterable[Frame]) -> list[tuple[int, Frame]]:
+        newest: dict[int, int] = {}
+        keyed = []
+        for frame in frames:
+            time = (frame.timestamp + self._delays[frame.track] + NS_PER_MS // 2) // NS_PER_MS
+            if time < 0:
+                self._dropped += 1
+                continue
+            key = newest[frame.track] = max(time, newest.get(frame.track, 0))
+            keyed.append((key, time, frame))
+        keyed.sort(key=lambda item: item[0])
+        return [(time, frame) for _, time, frame in keyed]
+
+    def _end_cluster(self, base: int, blocks: list[bytes | memoryview], out: list[bytes]) -> None:
+        if not blocks:
+            return
+        body = encode_uint(ids.TIMESTAMP, base) + b"".join(blocks)
+        size = unknown_size(8) if self._unknown_sizes else vint(len(body))
+        out += (encode_id(ids.CLUSTER), size, body)
+        self._written += 4 + len(size) + len(body)
+
+
+def _ebml_head(doc_type: str) -> bytes:
+    return encode(
+        EBML,
+        encode_uint(EBML_VERSION, 1)
+        + encode_uint(EBML_READ_VERSION, 1)
+        + encode_uint(EBML_MAX_ID_LENGTH, 4)
+        + encode_uint(EBML_MAX_SIZE_LENGTH, 8)
+        + encode_string(DOC_TYPE, doc_type)
+        # CodecDelay and SeekPreRoll came with version 4; SimpleBlock with 2, which a reader must know.
+        + encode_uint(DOC_TYPE_VERSION, 4)
+        + encode_uint(DOC_TYPE_READ_VERSION, 2),
+    )
+
+
+def _tracks(tracks: Sequence[Track]) -> bytes:
+    return encode(ids.TRACKS, b"".join(encode(ids.TRACK_ENTRY, _track_entry(track)) for track in tracks))
+
+
+def _track_entry(track: Track) -> bytes:
+    codec_id, bit_depth = ids.codec_id_of(track.codec)
+    body = (
+        encode_uint(ids.TRACK_NUMBER, track.number)
+        + encode_uint(ids.TRACK_UID, track.number)
+        + encode_uint(ids.TRACK_TYPE, _TYPES[track.kind])
+        + encode_uint(ids.FLAG_LACING, 0)
+        + encode_string(ids.LANGUAGE, "und")  # left out, it would mean English
+        + encode_string(ids.CODEC_ID, codec_id)
+    )
+    if track.private:
+        body += encode(ids.CODEC_PRIVATE, track.private)
+    for element, value in (
+        (ids.CODEC_DELAY, track.codec_delay),
+        (ids.SEEK_PRE_ROLL, track.seek_preroll),
+        (ids.DEFAULT_DURATION, track.default_duration),
+    ):
+        body += encode_uint(element, value) if value else b""
+    if track.kind is Kind.VIDEO:
+        video = b"".join(
+            encode_uint(element, value)
+            for element, value in ((ids.PIXEL_WIDTH, track.width), (ids.PIXEL_HEIGHT, track.height))
+            if value
+        )
+        return body + encode(ids.VIDEO, video + (encode(ids.COLOUR, track.colour) if track.colour else b""))
+    audio = encode_float(ids.SAMPLING_FREQUENCY, float(track.sample_rate or 0)) if track.sample_rate else b""
+    audio += encode_uint(ids.CHANNELS, track.channels) if track.channels else b""
+    audio += encode_uint(ids.BIT_DEPTH, bit_depth) if bit_depth else b""
+    return body + encode(ids.AUDIO, audio)
