@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ingestd.media import webm_codecs as ids
-from ingestd.media.ebml import encode, encode_float, encode_id, encode_uint, vint
+from ingestd.media.ebml import encode, encode_float, encode_id, encode_uint, vint, void
 
 _ENTRIES = 3
 SEEK_HEAD_ROOM = 5 + _ENTRIES * 21
@@ -58,13 +58,15 @@ class SeekIndex:
         """Return ``(offset, bytes)`` to write, in this order, to a file of *total_size* bytes."""
         cues = self._encode_cues(total_size)
         entries = [(ids.INFO, self._info_at), (ids.TRACKS, self._tracks_at)]
-        # Without a cue there is nothing to point at, and an empty Cues element is not allowed.
-        entries.append((ids.CUES, total_size) if cues else (ids.TRACKS, self._tracks_at))
-        seek_head = b"".join(self._encode_seek(element, position) for element, position in entries)
+        entries += [(ids.CUES, total_size)] if cues else []
+        seeks = (self._encode_seek(element, position) for element, position in entries)
+        seek_head = encode(ids.SEEK_HEAD, b"".join(seeks))
+        # An empty Cues element is not allowed: without a cue its entry stays a Void.
+        seek_head += b"" if cues else void(SEEK_HEAD_ROOM - len(seek_head))
         patches = [(total_size, cues)] if cues else []
         return [
             *patches,
-            (self._body_at, encode(ids.SEEK_HEAD, seek_head)),
+            (self._body_at, seek_head),
             (self._duration_at, encode_float(ids.DURATION, self._duration)),
             # Last: from now on the Segment ends here, so nothing can be appended any more.
             (self._segment_size_at, vint(total_size + len(cues) - self._body_at, 8)),

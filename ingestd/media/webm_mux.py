@@ -28,7 +28,7 @@ from ingestd.media.ebml import (
     vint,
     void,
 )
-from ingestd.media.frames import NS_PER_MS, Frame, Kind, Track
+from ingestd.media.frames import NS_PER_MS, Event, Frame, Header, Kind, SegmentStart, Track
 from ingestd.media.webm_index import DURATION_ROOM, SEEK_HEAD_ROOM, SeekIndex
 
 MAX_CLUSTER_MS = 5000
@@ -75,6 +75,7 @@ class Muxer:
         self._cue_tracks = self._video or {tracks[0].number}
         self._default = {track.number: track.default_duration or 0 for track in tracks}
         self._dropped = 0
+        self._cue_at: int | None = None  # recovering: the cluster whose first frame is to come
         head = _ebml_head(doc_type) + encode_id(ids.SEGMENT)
         segment_at = len(head)
         info = encode_uint(ids.TIMESTAMP_SCALE, NS_PER_MS)
@@ -126,8 +127,8 @@ class Muxer:
             if not blocks or video_key or back or time - base >= MAX_CLUSTER_MS:
                 self._end_cluster(base, blocks, out)
                 blocks, base = [], time
-                if self._index and frame.keyframe and frame.track in self._cue_tracks:
-                    self._index.note(self._written, time, frame.track)
+                if frame.keyframe and frame.track in self._cue_tracks:
+                    self._note(self._written, frame, time)
             last = time
             head = self._heads[frame.track]
             blocks.append(
@@ -137,10 +138,33 @@ class Muxer:
                 + _BLOCK_TAIL.pack(time - base, _KEYFRAME if frame.keyframe else 0)
             )
             blocks.append(frame.payload)
-            if self._index:
-                self._index.reach(time + (frame.duration or self._default[frame.track]) / NS_PER_MS)
+            self._reach(frame, time)
         self._end_cluster(base, blocks, out)
         return b"".join(out)
+
+    def recover(self, events: Iterable[Event]) -> None:
+        """Go on with a file that an earlier muxer of the same tracks began: nothing is written twice.
+
+        Pass what a demuxer makes of the whole file, in any portions, then `resume`; `header` is
+        not written again. Raises ValueError if the file does not begin with this muxer's header.
+        """
+        for event in events:
+            if isinstance(event, Header):
+                if event.size != len(self._header) or event.offset:
+                    raise ValueError("the file has another header: its tracks or its layout differ")
+            elif isinstance(event, SegmentStart):
+                self._cue_at = event.offset
+            elif isinstance(event, Frame):
+                time = self._time(event)
+                self._reach(event, time)
+                if event.track in self._cue_tracks and self._cue_at is not None:
+                    if event.keyframe:
+                        self._note(self._cue_at, event, time)
+                    self._cue_at = None  # a cluster's first frame counts, as when it was written
+
+    def resume(self, total_size: int) -> None:
+        """Say where the next Cluster will lie: the file's size, a truncated last element cut off."""
+        self._written = total_size
 
     def finish(self, total_size: int | None = None) -> list[tuple[int, bytes]]:
         """Return what makes the file seekable, as ``(offset, bytes)`` to write in this order.
@@ -153,11 +177,23 @@ class Muxer:
             raise ValueError("finish() needs a muxer made with seekable=True")
         return self._index.patches(self._written if total_size is None else total_size)
 
+    def _note(self, position: int, frame: Frame, time: int) -> None:
+        if self._index:
+            self._index.note(position, time, frame.track)
+
+    def _reach(self, frame: Frame, time: int) -> None:
+        if self._index:
+            self._index.reach(time + (frame.duration or self._default[frame.track]) / NS_PER_MS)
+
+    def _time(self, frame: Frame) -> int:
+        """The time of a frame's block in milliseconds: the nearest one, CodecDelay added back."""
+        return (frame.timestamp + self._delays[frame.track] + NS_PER_MS // 2) // NS_PER_MS
+
     def _in_order(self, frames: Iterable[Frame]) -> list[tuple[int, Frame]]:
         newest: dict[int, int] = {}
         keyed = []
         for frame in frames:
-            time = (frame.timestamp + self._delays[frame.track] + NS_PER_MS // 2) // NS_PER_MS
+            time = self._time(frame)
             if time < 0:
                 self._dropped += 1
                 continue
