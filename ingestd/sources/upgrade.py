@@ -1,0 +1,135 @@
+"""The opening handshake (RFC 6455 §4.2.1), read and checked before any WebSocket code sees the connection.
+
+trio-websocket would wait for ever after malformed HTTP, die of a header that is not ASCII, drop bytes
+that follow the request, and carry the path, which is the stream key, through its objects. It gets a
+request of our own making instead: the client's ``Sec-WebSocket-Key`` and nothing else of it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import TypeAlias
+
+import h11
+import trio
+from attrs import field, frozen
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+_PUBLISH = re.compile(rb"/(?:stream/live/)?([A-Za-z0-9_-]{1,128})")
+_MAX_HEAD = 16 * 2**10
+_NO_PATH = "Nothing is served here. Publish to /stream/live/{key}."
+
+
+@frozen(slots=True)
+class Upgrade:
+    """A valid handshake for a publish path: the stream key, and the request for trio-websocket."""
+
+    key: str = field(repr=False)
+    request: bytes = field(repr=False)
+
+    def redact(self, text: str) -> str:
+        """*text*, which may quote the peer or an exception, without the key."""
+        return text.replace(self.key, "[key]")
+
+
+class UpgradeRefused(Exception):
+    """Answer with *status* and the text, then close. The text never holds anything that the client sent."""
+
+    def __init__(self, status: HTTPStatus, text: str, *headers: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.headers = headers
+
+    def response(self) -> bytes:
+        """The HTTP response, complete."""
+        body = f"{self.text}\n".encode()
+        head = (
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *self.headers,
+        )
+        return "\r\n".join((*head, "", "")).encode() + body
+
+
+async def read_upgrade(stream: trio.abc.ReceiveStream) -> Upgrade | None:
+    """Read one request from *stream* and check it; None when the client left before it was complete.
+
+    Raises `UpgradeRefused`, and `trio.BrokenResourceError` on a reset. Bounded in bytes, not in time.
+    """
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+    try:
+        while (event := parser.next_event()) is h11.NEED_DATA:
+            data = await stream.receive_some(_MAX_HEAD)
+            if not data:
+                return None
+            if data[0] == 0x16 and not parser.trailing_data[0]:
+                raise _bad("This port speaks plain HTTP: use ws://, or a proxy that ends TLS.")
+            parser.receive_data(bytes(data))
+        if not isinstance(event, h11.Request):
+            return None
+        upgrade = _check(event)
+        if not isinstance(parser.next_event(), h11.EndOfMessage) or parser.trailing_data[0]:
+            raise _bad("Send nothing after the handshake before it is answered (RFC 6455 section 4.1).")
+    except h11.RemoteProtocolError as error:
+        raise UpgradeRefused(HTTPStatus(error.error_status_hint), "Not a valid HTTP request.") from None
+    return upgrade
+
+
+def _check(request: h11.Request) -> Upgrade:
+    target = request.target.partition(b"?")[0]
+    publish = _PUBLISH.fullmatch(target)
+    if publish is None:
+        raise UpgradeRefused(HTTPStatus.NOT_FOUND, _NO_PATH)
+    if request.method != b"GET":
+        raise UpgradeRefused(HTTPStatus.METHOD_NOT_ALLOWED, "GET only.", "Allow: GET")
+    headers = request.headers
+    if request.http_version < b"1.1":
+        raise _bad("A WebSocket handshake needs HTTP/1.1.")
+    if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(headers, b"connection"):
+        raise UpgradeRefused(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "This is a WebSocket endpoint: connect with ws:// or wss://. "
+            "A proxy in front must pass on the Upgrade and Connection headers.",
+            "Upgrade: websocket",
+        )
+    if _values(headers, b"sec-websocket-version") != [b"13"]:
+        raise UpgradeRefused(
+            HTTPStatus.UPGRADE_REQUIRED, "WebSocket version 13 only.", "Sec-WebSocket-Version: 13"
+        )
+    nonces = _values(headers, b"sec-websocket-key")
+    if len(nonces) != 1 or not _is_nonce(nonces[0]):
+        raise _bad("Sec-WebSocket-Key must be one base64 value of 16 bytes.")
+    return Upgrade(publish[1].decode(), _request(nonces[0]))
+
+
+def _request(nonce: bytes) -> bytes:
+    return (
+        b"GET / HTTP/1.1\r\nHost: ingestd\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + nonce + b"\r\n\r\n"
+    )
+
+
+def _bad(text: str) -> UpgradeRefused:
+    return UpgradeRefused(HTTPStatus.BAD_REQUEST, text)
+
+
+def _values(headers: Headers, wanted: bytes) -> list[bytes]:
+    return [value for name, value in headers if name == wanted]
+
+
+def _tokens(headers: Headers, wanted: bytes) -> list[bytes]:
+    return [token.strip().lower() for value in _values(headers, wanted) for token in value.split(b",")]
+
+
+def _is_nonce(value: bytes) -> bool:
+    try:
+        return len(binascii.a2b_base64(value, strict_mode=True)) == 16
+    except binascii.Error:
+        return False

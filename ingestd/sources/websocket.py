@@ -1,0 +1,150 @@
+"""The receiver: publishers over WebSocket, each message one chunk into its session's channel.
+
+``docs/publishing.md`` lists the paths, statuses, close codes and log events.
+"""
+
+from __future__ import annotations
+
+import traceback
+from http import HTTPStatus
+
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, wrap_server_stream
+
+from ingestd.config import Address, Ingest
+from ingestd.errors import PublishRefused
+from ingestd.live.publication import Admission
+from ingestd.sources.framing import FrameWatch
+from ingestd.sources.publisher import STOPPED, Ending, Publisher
+from ingestd.sources.upgrade import Upgrade, UpgradeRefused, read_upgrade
+from ingestd.sources.wire import Wire, reset_on_close
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds for the peer to answer a close frame or to read a refusal; then the connection is reset."""
+GOODBYE_TIMEOUT = 1.0
+"""The same when the daemon stops."""
+MAX_HANDSHAKES = 256
+"""Connections in the opening handshake at a time; one more is answered 503."""
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(
+    config: Ingest,
+    admission: Admission,
+    *,
+    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve publishers on ``config.bind`` until cancelled; reports its listeners once they listen.
+
+    Port 0 takes any free one: the listeners' sockets tell which. Raises `OSError` when the address
+    cannot be bound. No failure of one connection ends it. When cancelled it closes each publisher's
+    channel, tells each publisher 1001, and returns within `GOODBYE_TIMEOUT`.
+    """
+    listeners = await trio.open_tcp_listeners(config.bind.port, host=config.bind.host)
+    receiver = _Receiver(config, admission)
+    await trio.serve_listeners(receiver.handle, listeners, task_status=task_status)
+
+
+class _Receiver:
+    def __init__(self, config: Ingest, admission: Admission) -> None:
+        self._config = config
+        self._admission = admission
+        self._handshakes = 0
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """One connection from the accept to the close. `trio.serve_listeners` closes *stream* at last."""
+        remote = _remote(stream)
+        try:
+            upgrade = await self._handshake(stream, remote)
+        except trio.BrokenResourceError:
+            log.debug("connection_reset", remote=remote)
+            return
+        if upgrade is None:
+            return
+        wire = Wire(stream, FrameWatch(self._config.max_message), upgrade.request)
+        ending, timeout = STOPPED, GOODBYE_TIMEOUT
+        try:
+            ending = await self._publish(wire, upgrade, remote)
+            timeout = CLOSE_TIMEOUT
+        except Exception as error:
+            # A bug of ours, met by one publisher. It must not end everybody's streams, which is what
+            # it would do if it went on from here; so it ends this one, and says so as loudly as it can.
+            # As text, not exc_info: a renderer that shows local variables would show the key.
+            ending, timeout = Ending("ingestd", 1011, "internal error"), CLOSE_TIMEOUT
+            text = upgrade.redact("".join(traceback.format_exception(error)))
+            log.critical("connection_failed", remote=remote, traceback=text)
+        finally:
+            await wire.finish(ending.owed, timeout)
+
+    async def _handshake(self, stream: trio.SocketStream, remote: str) -> Upgrade | None:
+        """Read the client's request; answer it here, and return None, if it is not to be upgraded."""
+        event = "upgrade_refused"
+        self._handshakes += 1
+        try:
+            with trio.move_on_after(self._config.handshake_timeout):
+                return await self._read(stream)
+            event = "handshake_timeout"
+            refusal = UpgradeRefused(HTTPStatus.REQUEST_TIMEOUT, "The handshake took too long.")
+        except UpgradeRefused as error:
+            refusal = error
+        finally:
+            self._handshakes -= 1
+        log.info(event, remote=remote, status=refusal.status.value, reason=refusal.text)
+        await _answer(stream, refusal)
+        return None
+
+    async def _read(self, stream: trio.SocketStream) -> Upgrade | None:
+        if self._handshakes > MAX_HANDSHAKES:
+            raise UpgradeRefused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many handshakes at a time.")
+        return await read_upgrade(stream)
+
+    async def _publish(self, wire: Wire, upgrade: Upgrade, remote: str) -> Ending:
+        config = self._config
+        async with trio.open_nursery() as nursery:
+            request = await wrap_server_stream(
+                nursery,
+                wire,
+                message_queue_size=1,  # what is not taken is not read: TCP holds the sender back
+                max_message_size=config.max_message,
+                receive_buffer_size=config.receive_buffer,
+            )
+            ending = Ending("network", 1006, "gone before the upgrade was answered")
+            try:
+                connection = await request.accept()
+                publication = self._admission.admit(upgrade.key, remote)
+            except ConnectionClosed:
+                log.debug("connection_reset", remote=remote)
+            except PublishRefused as refusal:
+                # Only now: a page cannot read the status of a failed upgrade, but it can a close code.
+                log.warning(
+                    "publisher_refused",
+                    remote=remote,
+                    code=refusal.code,
+                    reason=upgrade.redact(refusal.reason),
+                )
+                ending = Ending("ingestd", refusal.code, refusal.reason)
+            else:
+                ending = await Publisher(config, connection, wire, publication).run(upgrade.redact)
+            nursery.cancel_scope.cancel()
+        return ending
+
+
+async def _answer(stream: trio.SocketStream, refusal: UpgradeRefused) -> None:
+    """Send the response and wait, for a bounded time, until the client has read it and closes."""
+    with trio.move_on_after(CLOSE_TIMEOUT) as scope:
+        await stream.send_all(refusal.response())
+        await stream.send_eof()
+        while await stream.receive_some(64 * 2**10):
+            pass
+    if scope.cancelled_caught:
+        reset_on_close(stream)
+
+
+def _remote(stream: trio.SocketStream) -> str:
+    try:
+        host, port, *_ = stream.socket.getpeername()
+    except OSError:  # reset between accept and here
+        return "unknown"
+    return str(Address(host=host, port=port))

@@ -1,0 +1,207 @@
+"""A receiver with a fake admission, and a raw WebSocket client that can misbehave in every way."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import define, evolve, field
+
+from ingestd.config import Address, Ingest
+from ingestd.errors import PublishRefused
+from ingestd.live.publication import Publication
+from ingestd.sources.websocket import serve
+
+KEY = "Sk_secret-0123456789"
+BINARY, TEXT, CLOSE, PING, PONG = 0x2, 0x1, 0x8, 0x9, 0xA
+QUIET = Ingest(bind=Address(host="127.0.0.1", port=0), ping_interval=60, ping_timeout=60)
+
+
+@define
+class Door:
+    """The fake admission: one stream, "demo", whose chunks the test reads (or lets pile up)."""
+
+    capacity: int = 16
+    publications: list[Publication] = field(factory=list)
+    channels: list[trio.MemoryReceiveChannel[bytes]] = field(factory=list)
+    refusal: PublishRefused | None = None
+    on_admit: Callable[[str], None] = lambda key: None
+    asked: int = 0
+
+    def admit(self, key: str, remote: str) -> Publication:
+        self.asked += 1
+        self.on_admit(key)
+        if self.refusal is not None:
+            raise self.refusal
+        if key != KEY:
+            raise PublishRefused(4401, "unknown stream key")
+        send, receive = trio.open_memory_channel[bytes](self.capacity)
+        self.channels.append(receive)
+        self.publications.append(Publication("demo", remote, send))
+        return self.publications[-1]
+
+    @property
+    def chunks(self) -> trio.MemoryReceiveChannel[bytes]:
+        return self.channels[-1]
+
+    async def all_chunks(self) -> list[bytes]:
+        """Every chunk of the last publication, until its channel is closed."""
+        return [chunk async for chunk in self.chunks]
+
+
+@define
+class Receiver:
+    port: int
+    door: Door
+    scope: trio.CancelScope
+    clients: list[Client] = field(factory=list)
+
+    async def connect(self) -> Client:
+        sock = trio.socket.socket()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await sock.connect(("127.0.0.1", self.port))
+        except OSError:
+            sock.close()
+            raise
+        self.clients.append(Client(trio.SocketStream(sock)))
+        return self.clients[-1]
+
+    async def publisher(self, path: str = f"/stream/live/{KEY}") -> Client:
+        """A client that the receiver has upgraded, and asked the door about."""
+        client = await self.connect()
+        asked = self.door.asked
+        assert await client.upgrade(path) == 101
+        while self.door.asked == asked:
+            await trio.sleep(0.001)
+        return client
+
+
+@asynccontextmanager
+async def receiver(door: Door | None = None, **options: object) -> AsyncIterator[Receiver]:
+    """Serve with `QUIET` settings, changed by *options*; the receiver must end promptly when cancelled."""
+    door = door or Door()
+    config = evolve(QUIET, **options)  # type: ignore[arg-type]
+    scope = trio.CancelScope()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+
+            async def run(*, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
+                with scope:
+                    await serve(config, door, task_status=task_status)
+
+            listeners = await nursery.start(run)
+            served = Receiver(listeners[0].socket.getsockname()[1], door, scope)
+            try:
+                yield served
+            finally:
+                scope.cancel()
+                for client in served.clients:
+                    client.stream.socket.close()
+                for channel in door.channels:
+                    channel.close()
+
+
+def request(path: str, **changes: str | None) -> bytes:
+    """A valid opening handshake; ``changes`` set, or with None drop, a header (underscores for dashes)."""
+    headers: dict[str, str | None] = {
+        "Host": "example.org",
+        "Upgrade": "websocket",
+        "Connection": "keep-alive, Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    headers |= {name.replace("_", "-"): value for name, value in changes.items()}
+    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode()
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bool = True) -> bytes:
+    """A client's frame, masked with a key that changes every octet."""
+    size = len(payload)
+    if size < 126:
+        length = bytes([size])
+    else:
+        length = b"\x7e" + struct.pack("!H", size) if size <= 0xFFFF else b"\x7f" + struct.pack("!Q", size)
+    head = bytes([opcode | 0x80 * fin]) + bytes([length[0] | 0x80 * mask]) + length[1:]
+    if not mask:
+        return head + payload
+    table = bytes(range(256))
+    key = b"\x11\x22\x33\x44"
+    masked = bytearray(payload)
+    for i in range(4):
+        masked[i::4] = masked[i::4].translate(bytes(b ^ key[i] for b in table))
+    return head + key + bytes(masked)
+
+
+class Client:
+    """A raw client: sends what it is told, answers nothing by itself."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.head = b""
+        self._buffer = bytearray()
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def upgrade(self, path: str = f"/stream/live/{KEY}", **changes: str | None) -> int:
+        await self.send(request(path, **changes))
+        return await self.status()
+
+    async def status(self) -> int:
+        """Read the HTTP response's head (kept in *head*) and return its status."""
+        while b"\r\n\r\n" not in self._buffer:
+            assert await self._more(), "closed without a response"
+        head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
+        self.head, self._buffer = head, bytearray(rest)
+        return int(head.split()[1])
+
+    async def body(self) -> str:
+        while await self._more():
+            pass
+        return self._buffer.decode()
+
+    async def _more(self) -> bool:
+        data = await self.stream.receive_some(65536)
+        self._buffer += data
+        return bool(data)
+
+    async def frame(self) -> tuple[int, bytes] | None:
+        """The server's next frame (all of its frames are short), or None at the end of the stream."""
+        while len(self._buffer) < 2 or len(self._buffer) < 2 + self._buffer[1]:
+            if not await self._more():
+                return None
+        size = self._buffer[1]
+        assert size < 126
+        opcode, payload = self._buffer[0] & 0x0F, bytes(self._buffer[2 : 2 + size])
+        del self._buffer[: 2 + size]
+        return opcode, payload
+
+    async def close_code(self, *, reply: bool = True) -> tuple[int, str]:
+        """Skip to the server's close frame and return its code and reason; answer it as a browser does."""
+        while True:
+            received = await self.frame()
+            assert received is not None, "the connection ended without a close frame"
+            opcode, payload = received
+            if opcode == CLOSE:
+                if reply:
+                    await self.send(frame(CLOSE, payload[:2]))
+                return int.from_bytes(payload[:2]), payload[2:].decode()
+
+    async def end(self) -> str:
+        """How TCP ends: "closed" or "reset"."""
+        try:
+            while await self._more():
+                pass
+        except trio.BrokenResourceError:
+            return "reset"
+        return "closed"
+
+    def reset(self) -> None:
+        """Abort the connection at once."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.stream.socket.close()
