@@ -1,19 +1,41 @@
 """``ingestd.toml`` and ``pipelines/*.toml`` as frozen classes. Defaults live here and nowhere else.
 
 Sizes are bytes, durations seconds (float), rates bits per second (int) once loaded; in TOML they
-are strings with units (``"16MiB"``, ``"2s"``, ``"2500k"``). The annotated aliases below mark them.
+are strings with units (``"16MiB"``, ``"2s"``, ``"2500k"``). The annotated aliases below mark them,
+and `ingestd.structure` reads the marks. Limits are field validators, spelled as the TOML spells them.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen
 
+from ingestd.ranges import (
+    duration_between,
+    each,
+    number_between,
+    one_of,
+    picture_size,
+    rate_between,
+    size_between,
+)
+
 Seconds: TypeAlias = Annotated[float, "duration"]
 Bytes: TypeAlias = Annotated[int, "size"]
 BitRate: TypeAlias = Annotated[int, "rate"]
+PictureSize: TypeAlias = Annotated[tuple[int, int], "picture"]
+#: A file with a secret: a path (relative to ``ingestd.toml``) or ``credential:NAME``; read when needed.
+KeyFile: TypeAlias = Annotated[str, "key_file"]
+#: A file that must be there once a stream uses it, relative to ``ingestd.toml``; empty: none.
+FilePath: TypeAlias = Annotated[str, "file"]
+
+#: x264's presets, the fastest first.
+Preset: TypeAlias = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+]
 
 
 @frozen(slots=True, kw_only=True)
@@ -25,7 +47,13 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        raise NotImplementedError
+        """Whether only this machine can connect: 127.0.0.0/8, ::1 or localhost, not 0.0.0.0 or ::."""
+        try:
+            address = ipaddress.ip_address(self.host)
+        except ValueError:
+            return self.host.lower() == "localhost"
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return (mapped or address).is_loopback
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -34,14 +62,15 @@ class Address:
 @frozen(slots=True, kw_only=True)
 class Ingest:
     bind: Address = Address(host="127.0.0.1", port=8081)
-    max_streams: int = 32
-    max_message: Bytes = 16 * 2**20
-    channel: int = 16  # chunks
-    receive_buffer: Bytes = 256 * 2**10
-    handshake_timeout: Seconds = 10.0
-    ping_interval: Seconds = 10.0
-    ping_timeout: Seconds = 10.0
-    idle_timeout: Seconds = 0.0  # 0 = never: a frozen canvas sends nothing, and is no fault
+    max_streams: int = field(default=32, validator=number_between(1, 10_000))
+    max_message: Bytes = field(default=16 * 2**20, validator=size_between("64KiB", "1GiB"))
+    channel: int = field(default=16, validator=number_between(1, 4096))  # chunks
+    receive_buffer: Bytes = field(default=256 * 2**10, validator=size_between("4KiB", "16MiB"))
+    handshake_timeout: Seconds = field(default=10.0, validator=duration_between("100ms", "5m"))
+    ping_interval: Seconds = field(default=10.0, validator=duration_between("100ms", "1h", zero="no pings"))
+    ping_timeout: Seconds = field(default=10.0, validator=duration_between("100ms", "1h"))
+    # 0 = never: a frozen canvas sends nothing, and is no fault
+    idle_timeout: Seconds = field(default=0.0, validator=duration_between("1s", "7d", zero="never"))
 
 
 @frozen(slots=True, kw_only=True)
@@ -60,31 +89,35 @@ class Storage:
 class JournalConfig:
     ack: Literal["written", "synced"] = "written"
     on_full: Literal["end", "continue"] = "end"
-    max_size: Bytes = 8 * 2**30
-    max_age: Seconds = 6 * 3600.0
-    min_free: Bytes = 256 * 2**20
+    max_size: Bytes = field(default=8 * 2**30, validator=size_between("1MiB", "16TiB"))
+    max_age: Seconds = field(default=6 * 3600.0, validator=duration_between("10s", "365d"))
+    min_free: Bytes = field(default=256 * 2**20, validator=size_between("1MiB", "16TiB", zero="no reserve"))
 
 
 @frozen(slots=True, kw_only=True)
 class HubConfig:
-    memory: Bytes = 32 * 2**20
-    window: Seconds = 60.0
-    max_lag: Seconds = 8.0  # of a `skip` subscription
+    memory: Bytes = field(default=32 * 2**20, validator=size_between("1MiB", "16GiB"))
+    window: Seconds = field(default=60.0, validator=duration_between("1s", "1h"))
+    # of a `skip` subscription
+    max_lag: Seconds = field(default=8.0, validator=duration_between("500ms", "10m"))
 
 
 @frozen(slots=True, kw_only=True)
 class SupervisorConfig:
-    backoff: tuple[Seconds, ...] = (1.0, 2.0, 3.0)
-    healthy_after: Seconds = 20.0
-    retry_failed_every: Seconds = 30.0  # 0 = never; network targets only
-    stall_timeout: Seconds = 5.0
-    stop_timeout: Seconds = 5.0
+    backoff: tuple[Seconds, ...] = field(
+        default=(1.0, 2.0, 3.0), validator=each(duration_between("1ms", "1h"), at_most=100)
+    )
+    healthy_after: Seconds = field(default=20.0, validator=duration_between("100ms", "1h"))
+    # network targets only
+    retry_failed_every: Seconds = field(default=30.0, validator=duration_between("100ms", "1d", zero="never"))
+    stall_timeout: Seconds = field(default=5.0, validator=duration_between("500ms", "10m"))
+    stop_timeout: Seconds = field(default=5.0, validator=duration_between("100ms", "10m"))
 
 
 @frozen(slots=True, kw_only=True)
 class FfmpegConfig:
     path: str = ""  # empty: the system's, else the embedded one
-    threads: int = 0
+    threads: int = field(default=0, validator=number_between(1, 256, zero="FFmpeg decides"))
 
 
 @frozen(slots=True, kw_only=True)
@@ -95,7 +128,7 @@ class LogConfig:
 
 @frozen(slots=True, kw_only=True)
 class Shutdown:
-    timeout: Seconds = 20.0
+    timeout: Seconds = field(default=20.0, validator=duration_between("1s", "1h"))
 
 
 @frozen(slots=True, kw_only=True)
@@ -115,22 +148,23 @@ class StreamConfig:
 @frozen(slots=True, kw_only=True)
 class Video:
     codec: Literal["auto", "copy", "h264"] = "auto"
-    bitrate: BitRate = 2_500_000
-    maxrate: BitRate = 2_800_000
-    bufsize: BitRate = 4_000_000
-    preset: str = "veryfast"
+    bitrate: BitRate = field(default=2_500_000, validator=rate_between("50k", "200M"))
+    maxrate: BitRate = field(default=2_800_000, validator=rate_between("50k", "200M"))
+    bufsize: BitRate = field(default=4_000_000, validator=rate_between("50k", "400M"))
+    preset: Preset = "veryfast"
     profile: Literal["baseline", "main", "high"] = "main"
-    keyframe_interval: Seconds = 2.0
-    size: tuple[int, int] = (1280, 720)  # TOML: "1280x720"
-    fps: float = 30.0
+    keyframe_interval: Seconds = field(default=2.0, validator=duration_between("250ms", "30s"))
+    # TOML: "1280x720"
+    size: PictureSize = field(default=(1280, 720), validator=picture_size)
+    fps: float = field(default=30.0, validator=number_between(1, 120))
 
 
 @frozen(slots=True, kw_only=True)
 class Audio:
     codec: Literal["aac"] = "aac"
-    bitrate: BitRate = 128_000
-    sample_rate: int = 44_100
-    channels: int = 2
+    bitrate: BitRate = field(default=128_000, validator=rate_between("16k", "512k"))
+    sample_rate: int = field(default=44_100, validator=one_of(22_050, 32_000, 44_100, 48_000))
+    channels: int = field(default=2, validator=one_of(1, 2))
 
 
 @frozen(slots=True, kw_only=True)
@@ -145,7 +179,7 @@ class Pipeline:
 
 @frozen(slots=True, kw_only=True)
 class Config:
-    """The whole configuration. *path* is the file that it came from; relative paths are resolved against it."""
+    """The whole configuration. *path* is the file that it came from; all paths are absolute."""
 
     path: Path
     ingest: Ingest = Ingest()

@@ -1,0 +1,172 @@
+"""``ingestd.toml`` and ``pipelines/*.toml`` → `Config`, with all problems of all files at once.
+
+Stream keys never appear in a problem, and only their SHA-256 leaves this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+from ingestd import config
+from ingestd.config import Config, KeyFile, Pipeline, StreamConfig
+from ingestd.credentials import CredentialError, read_secret
+from ingestd.errors import ConfigError
+from ingestd.names import KEY, KEY_EXPECTED, NAME, NAME_EXPECTED
+from ingestd.pipeline_file import SinkTypes, check_files, load_pipeline
+from ingestd.problems import Report
+from ingestd.structure import did_you_mean, join, type_name, unknown_key
+
+_SECTIONS: dict[str, type[Any]] = {
+    "ingest": config.Ingest,
+    "control": config.Control,
+    "storage": config.Storage,
+    "journal": config.JournalConfig,
+    "hub": config.HubConfig,
+    "supervisor": config.SupervisorConfig,
+    "ffmpeg": config.FfmpegConfig,
+    "log": config.LogConfig,
+    "shutdown": config.Shutdown,
+    "pipelines": config.Pipelines,
+}
+
+
+@frozen(slots=True, kw_only=True)
+class _Stream:
+    pipeline: str
+    key: str = field(default="", repr=False)
+    key_file: KeyFile = ""
+
+
+def load(path: Path, sink_types: SinkTypes) -> Config:
+    """The configuration in *path* and in the pipeline files that it points to.
+
+    *sink_types* maps ``type`` in ``[[sinks]]`` to option classes. Relative paths become absolute
+    against the directory of *path*. The key files of the streams must be readable, and so must
+    those of the pipelines that these streams use; other pipelines may name files that do not
+    exist yet.
+
+    Raises `ConfigError` with every problem found; nothing else, whatever the files hold.
+    """
+    report = Report(path)
+    table = report.read(path)
+    if table is None:
+        raise ConfigError(report.problems)
+    base = path.absolute().parent
+    sections = _sections(path, table, report)
+    directory = base / sections.get("pipelines", config.Pipelines()).dir
+    pipelines = _pipelines(path, directory, sink_types, report) if "pipelines" in sections else None
+    streams = _streams(path, table.get("streams", {}), pipelines, report)
+    usable = {name: pipeline for name, pipeline in (pipelines or {}).items() if pipeline is not None}
+    for name in sorted({stream.pipeline for stream in streams.values()} & usable.keys()):
+        check_files(report.shown(directory / f"{name}.toml"), usable[name], report)
+    if report.problems:
+        raise ConfigError(report.problems)
+    del sections["pipelines"]
+    sections["storage"] = config.Storage(state_dir=base / sections["storage"].state_dir)
+    return Config(
+        path=path.absolute(),
+        pipelines_dir=config.Pipelines(dir=directory),
+        streams=streams,
+        pipelines=usable,
+        **sections,
+    )
+
+
+def hash_key(key: str) -> bytes:
+    """What is kept of a stream key: its SHA-256."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _sections(path: Path, table: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """The sections that are right, by name; one that the file leaves out has its defaults."""
+    sections: dict[str, Any] = {}
+    for name in table:
+        if name not in _SECTIONS and name != "streams":
+            report.add(path, join("", name), unknown_key(name, [*_SECTIONS, "streams"]))
+    for name, kind in _SECTIONS.items():
+        section = report.structure(path, name, table.get(name, {}), kind)
+        if section is not None:
+            sections[name] = section
+    if "control" in sections:
+        _check_control(path, sections["control"], report)
+    return sections
+
+
+def _check_control(path: Path, control: config.Control, report: Report) -> None:
+    if not (control.bind.is_loopback or control.allow_unauthenticated):
+        report.add(
+            path,
+            "control.bind",
+            f"{control.bind} can be reached from other machines, and the listener asks for no password; "
+            'expected a loopback address like "127.0.0.1:8080" with a proxy in front, '
+            "or control.allow_unauthenticated = true where the network is trusted",
+        )
+    url = urlsplit(control.public_url)
+    if control.public_url and (url.scheme not in ("http", "https") or not url.hostname or url.query):
+        report.add(path, "control.public_url", 'expected a URL like "https://live.example.org"')
+
+
+def _pipelines(
+    path: Path, directory: Path, sink_types: SinkTypes, report: Report
+) -> dict[str, Pipeline | None] | None:
+    """Each pipeline by its id, None for one with problems; None altogether without a directory."""
+    if not directory.is_dir():
+        text = f'there is no directory {report.shown(directory)}; "ingestd init" writes the shipped one'
+        report.add(path, "pipelines.dir", text)
+        return None
+    files = sorted(directory.glob("*.toml"))
+    return {file.stem: load_pipeline(report.shown(file), sink_types, report) for file in files}
+
+
+def _streams(
+    path: Path, tables: object, pipelines: Mapping[str, Pipeline | None] | None, report: Report
+) -> dict[str, StreamConfig]:
+    if not isinstance(tables, dict):
+        report.add(path, "streams", f"expected tables like [streams.demo], got {type_name(tables)}")
+        return {}
+    streams: dict[str, StreamConfig] = {}
+    owners: dict[bytes, str] = {}
+    for name, table in tables.items():
+        where = join("streams", name)
+        if NAME.fullmatch(name) is None:
+            report.add(path, where, NAME_EXPECTED)
+            continue
+        stream: _Stream | None = report.structure(path, where, table, _Stream)
+        if stream is None:
+            continue
+        if pipelines is not None and stream.pipeline not in pipelines:
+            known = ", ".join(sorted(pipelines)) or "none"
+            hint = did_you_mean(stream.pipeline, pipelines)
+            report.add(path, f"{where}.pipeline", f'no pipeline "{stream.pipeline}" (known: {known}){hint}')
+        key = _stream_key(path, where, stream, report)
+        if key is None:
+            continue
+        hashed = hash_key(key)
+        owner = owners.setdefault(hashed, where)
+        if owner != where:
+            report.add(path, where, f"has the same key as {owner}; give each stream its own")
+        streams[name] = StreamConfig(name=name, pipeline=stream.pipeline, key_sha256=hashed)
+    return streams
+
+
+def _stream_key(path: Path, where: str, stream: _Stream, report: Report) -> str | None:
+    if bool(stream.key) == bool(stream.key_file):
+        given = "both" if stream.key else "neither"
+        report.add(path, where, f"expected exactly one of key and key_file, got {given}")
+        return None
+    where = f"{where}.key" if stream.key else f"{where}.key_file"
+    try:
+        key = stream.key or read_secret(stream.key_file)
+    except CredentialError as error:
+        report.add(path, where, str(error))
+        return None
+    if KEY.fullmatch(key) is None:
+        report.add(path, where, f"this key cannot stand in a URL; {KEY_EXPECTED}")
+        return None
+    return key

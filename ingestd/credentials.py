@@ -1,0 +1,56 @@
+"""Secrets that lie in files: where they are and how they are read. No message ever shows one."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ingestd.errors import IngestdError
+
+CREDENTIAL = "credential:"
+#: Printable ASCII without spaces: all that a key or a URL may be made of.
+SECRET = re.compile(r"[!-~]{1,1024}", re.ASCII)
+_LONGEST = 4096
+
+
+class CredentialError(IngestdError):
+    """A secret's file cannot be used; the text names the file, never its content."""
+
+
+def locate(spec: str) -> Path:
+    """The file behind a ``key_file`` value: a path, or ``credential:NAME`` (systemd's LoadCredential=).
+
+    Raises `CredentialError` for a credential where the service manager has passed none.
+    """
+    if not spec.startswith(CREDENTIAL):
+        return Path(spec)
+    name = spec.removeprefix(CREDENTIAL)
+    if not name or "/" in name or name.startswith("."):
+        raise CredentialError(f'"{spec}" is no credential; expected "credential:NAME"')
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise CredentialError(
+            f'"{spec}" needs $CREDENTIALS_DIRECTORY, which is not set; add LoadCredential={name}:PATH '
+            "to the systemd unit, or name a plain file"
+        )
+    return Path(directory) / name
+
+
+def read_secret(spec: str) -> str:
+    """The secret in the file that *spec* names, without the white space around it.
+
+    Raises `CredentialError` when the file cannot be read, is empty, or holds more than one line.
+    """
+    path = locate(spec)
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LONGEST)
+    except OSError as error:
+        raise CredentialError(f"cannot read {path}: {error.strerror}; expected a file with the key") from None
+    text = content.decode("ascii", "replace").strip()
+    if not text:
+        raise CredentialError(f"{path} is empty; expected the key in it")
+    if SECRET.fullmatch(text) is None:
+        raise CredentialError(f"{path} holds no usable key; expected one line of printable ASCII, no spaces")
+    return text

@@ -1,0 +1,82 @@
+"""Validators for configuration fields, with limits spelled as the TOML spells them.
+
+They are plain attrs validators, so that a class built in Python is held to them too; the loader
+calls them field by field, in order to report every field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ingestd.units import (
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
+
+Validator: TypeAlias = Callable[[Any, Any, Any], None]
+
+
+def duration_between(low: str, high: str, *, zero: str = "") -> Validator:
+    """A duration from *low* to *high*; with *zero*, 0 is allowed too and means that."""
+    return _between(parse_duration(low), parse_duration(high), format_duration, zero)
+
+
+def size_between(low: str, high: str, *, zero: str = "") -> Validator:
+    """A size from *low* to *high*; with *zero*, 0 is allowed too and means that."""
+    return _between(parse_size(low), parse_size(high), lambda size: format_size(round(size)), zero)
+
+
+def rate_between(low: str, high: str) -> Validator:
+    """A bit rate from *low* to *high*."""
+    return _between(parse_rate(low), parse_rate(high), lambda rate: format_rate(round(rate)), "")
+
+
+def number_between(low: float, high: float, *, zero: str = "") -> Validator:
+    """A number from *low* to *high*; with *zero*, 0 is allowed too and means that."""
+    return _between(low, high, lambda number: f"{number:g}" if number < 10**6 else f"{number}", zero)
+
+
+def one_of(*allowed: int) -> Validator:
+    """One of the numbers *allowed*."""
+
+    def validate(_instance: Any, _attribute: Any, value: Any) -> None:
+        if value not in allowed:
+            raise ValueError(f"expected one of {', '.join(map(str, allowed))}; got {value}")
+
+    return validate
+
+
+def picture_size(_instance: Any, _attribute: Any, value: Any) -> None:
+    """Width and height that 4:2:0 video can have: even, from 16 to 4096."""
+    if not all(16 <= side <= 4096 for side in value):
+        raise ValueError(f'expected each side from 16 to 4096, got "{value[0]}x{value[1]}"')
+    if any(side % 2 for side in value):
+        even = "x".join(str(side - side % 2) for side in value)
+        raise ValueError(f'expected even sides, got "{value[0]}x{value[1]}"; "{even}" would do')
+
+
+def each(validator: Validator, *, at_most: int) -> Validator:
+    """A tuple of one to *at_most* values, each of which passes *validator*."""
+
+    def validate(instance: Any, attribute: Any, value: Any) -> None:
+        if not 1 <= len(value) <= at_most:
+            raise ValueError(f"expected 1 to {at_most} values, got {len(value)}")
+        for item in value:
+            validator(instance, attribute, item)
+
+    return validate
+
+
+def _between(low: float, high: float, show: Callable[[float], str], zero: str) -> Validator:
+    allowed = f"{show(low)} to {show(high)}" + (f", or 0 ({zero})" if zero else "")
+
+    def validate(_instance: Any, _attribute: Any, value: Any) -> None:
+        if not (low <= value <= high or (zero and value == 0)):
+            raise ValueError(f"expected {allowed}; got {show(value)}")
+
+    return validate

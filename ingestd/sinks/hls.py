@@ -1,0 +1,98 @@
+"""``type = "hls"``: segments and a media playlist (RFC 8216) on local disk, written by FFmpeg.
+
+What FFmpeg does with these options was tried with 5.1 and 9.0; ``tests/sinks`` holds it to that:
+
+- An end of input writes ENDLIST. After a SIGKILL, `append_list` reads the playlist back, goes on
+  with its numbers after an EXT-X-DISCONTINUITY, and later deletes the segments that were listed.
+  Up to *window* + 1 segments that had just left the list stay behind at each such restart.
+- On a fresh playlist `append_list` could only do harm, so a first attempt goes without it; the
+  first complete segment then replaces the playlist of an older session.
+- TS comes out 1.4 s late unless told not to.
+- In fMP4 the init segment would hold the start of *this* attempt in an edit list. With
+  ``frag_discont`` each fragment carries its own time, and with a fixed time scale every attempt
+  writes the same init segment, byte for byte: one EXT-X-MAP serves them all.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from attrs import field, frozen
+
+from ingestd.config import Seconds
+from ingestd.media.frames import Track
+from ingestd.ranges import duration_between, number_between
+from ingestd.sinks.base import Output, Place, Sink
+from ingestd.sinks.codecs import require_codecs
+
+PLAYLIST = "index.m3u8"
+_TS_VIDEO, _TS_AUDIO = frozenset({"h264", "hevc"}), frozenset({"aac", "mp3"})
+_FMP4_VIDEO, _FMP4_AUDIO = frozenset({"av1", "h264", "hevc", "vp9"}), frozenset({"aac", "mp3", "opus"})
+
+
+@frozen(slots=True, kw_only=True)
+class HlsSink(Sink):
+    """``hls/<stream>/index.m3u8``: a live window, or with ``window = 0`` the whole session (EVENT).
+
+    *segment* is a target: segments end at the first keyframe after it, so the pipeline's
+    ``keyframe_interval`` should divide it. *window* counts segments.
+    """
+
+    type: ClassVar[str] = "hls"
+
+    segment: Seconds = field(default=2.0, validator=duration_between("500ms", "1m"))
+    window: int = field(default=6, validator=number_between(3, 10_000, zero="all are kept"))
+    container: Literal["ts", "fmp4"] = "ts"
+
+    @property
+    def video_codecs(self) -> frozenset[str]:  # type: ignore[override]  # the container decides
+        """What the chosen container holds."""
+        return _TS_VIDEO if self.container == "ts" else _FMP4_VIDEO
+
+    @property
+    def audio_codecs(self) -> frozenset[str]:  # type: ignore[override]  # the container decides
+        """What the chosen container holds."""
+        return _TS_AUDIO if self.container == "ts" else _FMP4_AUDIO
+
+    @property
+    def claim(self) -> str:
+        """What only one sink of a pipeline can write to."""
+        return PLAYLIST
+
+    def output(self, place: Place, tracks: tuple[Track, ...]) -> Output:
+        """Segments ``<stem>-000000.ts`` (or ``.m4s``) and the playlist in ``place.hls``, which must exist.
+
+        Raises `UnsupportedMedia` for codecs that the container does not take.
+        """
+        require_codecs(self, tracks)
+        flags = ["independent_segments", "temp_file"]
+        if self.window:
+            flags.append("delete_segments")
+        if place.resumed:
+            flags.append("append_list")
+        suffix = "ts" if self.container == "ts" else "m4s"
+        # FFmpeg takes the whole path of a segment as a template.
+        template = str(place.hls / place.stem).replace("%", "%%") + f"-%06d.{suffix}"
+        args = ["-f", "hls", "-hls_time", f"{self.segment:g}", *self._listing()]
+        args += [
+            "-hls_flags",
+            "+".join(flags),
+            "-hls_segment_filename",
+            template,
+            *self._container(place.stem),
+        ]
+        return Output(args=(*args, str(place.hls / PLAYLIST)), protocols=("file",))
+
+    def _listing(self) -> list[str]:
+        if not self.window:
+            return ["-hls_list_size", "0", "-hls_playlist_type", "event"]
+        # RFC 8216, 6.2.2: a segment stays as long as the longest playlist that listed it, and itself.
+        return ["-hls_list_size", str(self.window), "-hls_delete_threshold", str(self.window + 1)]
+
+    def _container(self, stem: str) -> list[str]:
+        if self.container == "ts":
+            return ["-hls_segment_type", "mpegts", "-muxdelay", "0", "-muxpreload", "0"]
+        return [
+            "-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", f"{stem}-init.mp4",
+            "-hls_segment_options", "movflags=+frag_discont:video_track_timescale=90000",
+        ]  # fmt: skip
