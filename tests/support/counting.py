@@ -133,7 +133,8 @@ def offset_of(beeps: Sequence[float], flashes: Sequence[float]) -> float:
 
 def decode_errors(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[str]:
     """What FFmpeg complains about when it decodes everything; [] for a sound file."""
-    argv = [*_input(source, ffmpeg, fmt, "error"), "-fps_mode", "passthrough", "-f", "null", "-"]
+    argv = [*_input(source, ffmpeg, fmt, "error"), "-fps_mode", "passthrough"]
+    argv += ["-enc_time_base:v", "1/90000", "-f", "null", "-"]  # else FFmpeg complains of its own rounding
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     if done.returncode and not lines:
