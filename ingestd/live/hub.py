@@ -284,6 +284,15 @@ class Hub:
         while self.next_seq <= seq and not self.ended:
             await self._changed.park()
 
+    async def wait_ended(self) -> None:
+        """Wait until the hub has ended."""
+        while not self.ended:
+            await self._changed.park()
+
+    def idle_for(self) -> float:
+        """Seconds since the last frames came; 0 before the first."""
+        return trio.current_time() - self._window[-1].arrival if self._window else 0.0
+
     def subscribe(self, policy: Policy, start: Mark | None = None) -> Subscription:
         """A subscription from *start* on, or without one from the newest random access point, or the next to come."""
         start = start or self.newest_mark()
@@ -314,9 +323,9 @@ class Hub:
         index = bisect.bisect_left(self._marks, max(seq, self.window_start), key=lambda m: m.seq)
         return self._marks[index] if index < len(self._marks) else None
 
-    def mark_at(self, timestamp: int, *, tolerance: int = 0) -> Mark | None:
-        """The first random access point at or after *timestamp* (ns), up to *tolerance* before it."""
-        return next((m for m in self._marks if m.timestamp >= timestamp - tolerance), None)
+    def mark_near(self, timestamp: int) -> Mark | None:
+        """The random access point whose time is nearest to *timestamp* (ns)."""
+        return min(self._marks, key=lambda m: abs(m.timestamp - timestamp), default=None)
 
     def mark_before(self, timestamp: int) -> Mark | None:
         """The last random access point at or before *timestamp* (ns)."""

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 from ingestd.live.hub import Configuration, Mark, Position
 from ingestd.live.splice import Splice, Splicing
 from ingestd.media.frames import Frame, Header, RecorderStart, SegmentStart, Track
-from ingestd.media.h264 import Normaliser, normalise
+from ingestd.media.normalise import Normaliser, normalise
 from ingestd.media.webm_demux import Demuxer
 
 
@@ -22,6 +22,7 @@ class Life:
     recorder: int
     begins: int
     header_size: int = 0
+    doc_type: str = ""
     tracks: tuple[Track, ...] = ()
     splice: Splice | None = None
 
@@ -92,6 +93,7 @@ class Intake:
     def _begin_life(self, header: Header) -> None:
         life = self.lives[-1]
         life.header_size = header.size
+        life.doc_type = header.doc_type
         life.tracks = header.tracks
         self._normalisers = {track.number: normalise(track) for track in header.tracks}
         if header.tracks != next((e.tracks for e in reversed(self.lives[:-1]) if e.tracks), None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ingestd.errors import MediaError
 
@@ -55,24 +55,35 @@ def read_head(data: Buffer, pos: int, end: int, offset: int) -> tuple[int, int, 
     return element, UNKNOWN if size == ones else size, stop - pos
 
 
-def children(body: memoryview, offset: int) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield ``(id, offset of the body, body)`` of each child in a whole master element.
+class Element(NamedTuple):
+    """A whole element: where it begins in the stream, where its body does, and the body."""
 
-    *offset* is where *body* begins in the stream. Raises `MediaError` for a child that is cut
-    short or of unknown size (which RFC 9559 allows to Segment and Cluster only).
+    id: int
+    start: int
+    at: int
+    body: memoryview
+
+
+def children(parent: Element) -> Iterator[Element]:
+    """Yield each child of a whole master element.
+
+    Raises `MediaError` for a child that is cut short or of unknown size (which RFC 9559 allows to
+    Segment and Cluster only).
     """
-    pos, end = 0, len(body)
+    body, pos = parent.body, 0
+    end = len(body)
     while pos < end:
-        head = read_head(body, pos, end, offset + pos)
+        start = parent.at + pos
+        head = read_head(body, pos, end, start)
         if head is None:
-            raise MediaError(offset + pos, "an element is cut short by the end of its parent")
+            raise MediaError(start, "an element is cut short by the end of its parent")
         element, size, taken = head
-        start, stop = pos + taken, pos + taken + size
+        stop = pos + taken + size
         if size == UNKNOWN:
-            raise MediaError(offset + pos, f"element 0x{element:x} may not have an unknown size")
+            raise MediaError(start, f"element 0x{element:x} may not have an unknown size")
         if stop > end:
-            raise MediaError(offset + pos, f"element 0x{element:x} reaches beyond the end of its parent")
-        yield element, offset + start, body[start:stop]
+            raise MediaError(start, f"element 0x{element:x} reaches beyond the end of its parent")
+        yield Element(element, start, start + taken, body[pos + taken : stop])
         pos = stop
 
 
@@ -87,26 +98,27 @@ def read_vint(body: memoryview, pos: int, offset: int) -> tuple[int, int]:
     return int.from_bytes(body[pos:stop], "big") & ((1 << 7 * length) - 1), stop
 
 
-def read_uint(body: memoryview, offset: int) -> int:
+def read_uint(element: Element) -> int:
     """Unsigned Integer Element (RFC 8794, section 7.2): up to 8 bytes, an empty one is 0."""
-    if len(body) > 8:
-        raise MediaError(offset, f"an integer of {len(body)} bytes: expected at most 8")
-    return int.from_bytes(body, "big")
+    if len(element.body) > 8:
+        raise MediaError(element.start, f"an integer of {len(element.body)} bytes: expected at most 8")
+    return int.from_bytes(element.body, "big")
 
 
-def read_float(body: memoryview, offset: int) -> float:
+def read_float(element: Element) -> float:
     """Float Element (RFC 8794, section 7.3): 0, 4 or 8 bytes. NaN and infinities are refused."""
+    body = element.body
     if len(body) not in (0, 4, 8):
-        raise MediaError(offset, f"a float of {len(body)} bytes: expected 0, 4 or 8")
+        raise MediaError(element.start, f"a float of {len(body)} bytes: expected 0, 4 or 8")
     value: float = struct.unpack(">d" if len(body) == 8 else ">f", body)[0] if body else 0.0
     if not math.isfinite(value):
-        raise MediaError(offset, "a float that is not a finite number")
+        raise MediaError(element.start, "a float that is not a finite number")
     return value
 
 
-def read_string(body: memoryview) -> str:
+def read_string(element: Element) -> str:
     """String Element (RFC 8794, section 7.4): ends at the first NUL; bytes that are not ASCII are escaped."""
-    return bytes(body).split(b"\0", 1)[0].decode("ascii", "backslashreplace")
+    return bytes(element.body).split(b"\0", 1)[0].decode("ascii", "backslashreplace")
 
 
 def vint(value: int, length: int = 0) -> bytes:

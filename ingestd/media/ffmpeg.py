@@ -39,24 +39,27 @@ def encoder_args(
     *,
     start: int | None = None,
     audio_start: int | None = None,
+    origin: int = 0,
+    copy_video: bool = False,
+    copy_audio: bool = False,
     threads: int = 0,
     progress_fd: int = 3,
 ) -> list[str]:
     """The encoder: Matroska with *tracks* on stdin, H.264 and AAC in Matroska on stdout.
 
+    What is copied passes through as it is; after a restart the caller drops what overlaps.
+
     *start* and *audio_start* (ns on the timeline) cut off what an earlier life has encoded: the
-    first frame out is an IDR in the first missing slot of the fixed-rate grid.
+    first frame out is an IDR in the first missing slot of the fixed-rate grid, and keyframes go on
+    in the phase that they had since *origin* (ns), the program's first frame.
     """
     args = [*_common(exe, progress_fd), *_INPUT]
     if any(track.kind is Kind.VIDEO for track in tracks):
-        args += [
-            "-map",
-            "0:v:0",
-            *_video_args(video, start),
-            *(("-threads", str(threads)) if threads else ()),
-        ]
+        how = ["-c:v", "copy"] if copy_video else _video_args(video, start, origin)
+        args += ["-map", "0:v:0", *how, *(("-threads", str(threads)) if threads else ())]
     if any(track.kind is Kind.AUDIO for track in tracks):
-        args += ["-map", "0:a:0", *_audio_args(audio, audio_start)]
+        how = ["-c:a", "copy"] if copy_audio else _audio_args(audio, audio_start)
+        args += ["-map", "0:a:0", *how]
     return [
         *args,
         # Without this the muxer shifts everything by the AAC priming, in the first life only.
@@ -67,9 +70,8 @@ def encoder_args(
     ]  # fmt: skip
 
 
-def _video_args(video: Video, start: int | None) -> list[str]:
+def _video_args(video: Video, start: int | None, origin: int) -> list[str]:
     width, height = video.size
-    interval = f"{video.keyframe_interval:g}"
     filters = [f"fps={video.fps:g}"]
     if start is not None:
         filters.append(f"trim=start={_seconds(start)}")
@@ -84,15 +86,26 @@ def _video_args(video: Video, start: int | None) -> list[str]:
         "-filter:v", ",".join(filters),
         "-c:v", "libx264", "-preset", video.preset, "-tune", "zerolatency", "-profile:v", video.profile,
         "-b:v", str(video.bitrate), "-maxrate", str(video.maxrate), "-bufsize", str(video.bufsize),
-        # On the timeline's own grid, so that the phase survives a restart; -g only bounds it from above.
-        "-force_key_frames", f"expr:if(isnan(prev_forced_t),1,gte(floor((t+0.001)/{interval}),floor((prev_forced_t+0.001)/{interval})+1))",
+        "-force_key_frames", f"expr:{_keyframe_expression(video, 0 if start is None else start - origin)}",
+        # -g only bounds the distance, should a forced one fail to come.
         "-sc_threshold", "0", "-bf", "0", "-g", str(round(video.fps * video.keyframe_interval * 2)),
     ]  # fmt: skip
 
 
+def _keyframe_expression(video: Video, phase: int) -> str:
+    """A keyframe at the first frame and at each multiple of the interval; FFmpeg's *t* starts at 0 in each life."""
+    # A quarter of a frame: a timestamp just below the multiple, by rounding, counts as the multiple.
+    shift = f"{phase / NS_PER_S + 0.25 / video.fps:.6f}"
+    interval = f"{video.keyframe_interval:g}"
+    return (
+        f"if(isnan(prev_forced_t),1,"
+        f"gt(floor((t+{shift})/{interval}),floor((prev_forced_t+{shift})/{interval})))"
+    )
+
+
 def _audio_args(audio: Audio, start: int | None) -> list[str]:
-    # async=1 fills and trims to the timestamps, so that a gap in the source does not shift what follows.
-    filters = ["aresample=async=1000:first_pts=0" if start is None else "aresample=async=1000"]
+    # Fill and trim to the timestamps, so that a gap in the source does not shift what follows.
+    filters = ["aresample=async=1"]
     if start is not None:
         filters.append(f"atrim=start={_seconds(start)}")
     return [
@@ -243,4 +256,4 @@ class StderrParser:
                 if pattern.search(line):
                     return f"{cause} ({line})"
         errors = [line for line in self.lines if "[error]" in line or "[fatal]" in line]
-        return (errors or list(self.lines) or [None])[-1]
+        return next(reversed(errors or list(self.lines)), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ingestd.errors import MediaError
 from ingestd.media import webm_codecs as ids
-from ingestd.media.ebml import children, read_uint, read_vint
+from ingestd.media.ebml import Element, children, read_uint, read_vint
 from ingestd.media.frames import Frame, Payload
 from ingestd.media.webm_header import MAX_TIME, TrackEntry
 
@@ -22,7 +22,7 @@ def parse_block(
     keyframe: bool | None = None,
     duration: int | None = None,
 ) -> list[Frame]:
-    """Return the frames of a SimpleBlock's or Block's *body*, whose first byte is at *offset* of the stream.
+    """Return the frames of the SimpleBlock or Block with *body*, which begins at *offset* of the stream.
 
     *cluster* and *duration* are in nanoseconds, *scale* is nanoseconds a tick. *keyframe* None
     means that the block's own flag counts. Laced frames after the first are spaced by
@@ -71,24 +71,24 @@ def parse_block(
 
 
 def parse_block_group(
-    body: memoryview, offset: int, entries: dict[int, TrackEntry], cluster: int, scale: int
+    group: Element, entries: dict[int, TrackEntry], cluster: int, scale: int
 ) -> list[Frame]:
     """Return the frames of a BlockGroup (RFC 9559, section 5.1.3.5): a keyframe references no other block."""
-    block: tuple[memoryview, int] | None = None
+    block: Element | None = None
     duration: int | None = None
     keyframe = True
-    for element, at, value in children(body, offset):
-        if element == ids.BLOCK:
-            block = value, at
-        elif element == ids.BLOCK_DURATION:
-            duration = read_uint(value, at) * scale
+    for child in children(group):
+        if child.id == ids.BLOCK:
+            block = child
+        elif child.id == ids.BLOCK_DURATION:
+            duration = read_uint(child) * scale
             if duration > MAX_TIME:
-                raise MediaError(at, "a BlockDuration is out of range")
-        elif element == ids.REFERENCE_BLOCK:
+                raise MediaError(child.start, "a BlockDuration is out of range")
+        elif child.id == ids.REFERENCE_BLOCK:
             keyframe = False
     if block is None:
-        raise MediaError(offset, "a BlockGroup without a Block")
-    return parse_block(*block, entries, cluster, scale, keyframe=keyframe, duration=duration)
+        raise MediaError(group.start, "a BlockGroup without a Block")
+    return parse_block(block.body, block.start, entries, cluster, scale, keyframe=keyframe, duration=duration)
 
 
 def _unlace(body: memoryview, pos: int, offset: int, lacing: int) -> list[memoryview]:

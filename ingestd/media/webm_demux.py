@@ -11,7 +11,7 @@ import sys
 
 from ingestd.errors import MediaError
 from ingestd.media import webm_codecs as ids
-from ingestd.media.ebml import CRC32, EBML, MAX_HEAD, UNKNOWN, VOID, read_head, read_uint
+from ingestd.media.ebml import CRC32, EBML, MAX_HEAD, UNKNOWN, VOID, Element, read_head, read_uint
 from ingestd.media.frames import NS_PER_MS, Event, Header, RecorderStart, SegmentStart
 from ingestd.media.webm_blocks import parse_block, parse_block_group
 from ingestd.media.webm_header import MAX_TIME, TrackEntry, parse_ebml_head, parse_info, parse_tracks
@@ -130,7 +130,7 @@ class Demuxer:
                         return
                     body = memoryview(bytes(tail))
                     tail.clear()
-                self._on_body(self._element, body, base + pos - size, events)
+                self._on_body(Element(self._element, self._start, base + pos - size, body), events)
                 self._element = 0
             if not tail:
                 if self._cluster_time is not None:
@@ -162,7 +162,7 @@ class Demuxer:
             stop = body + size
             if length > 8 or size == ones or size > longest or stop > end:
                 break
-            events += parse_block(view[body:stop], base + body, entries, time, scale)
+            events += parse_block(view[body:stop], base + pos, entries, time, scale)
             pos = stop
         return pos
 
@@ -258,21 +258,25 @@ class Demuxer:
             raise MediaError(self._start, f"element 0x{element:x} outside a Segment")
         return element == EBML
 
-    def _on_body(self, element: int, body: memoryview, offset: int, events: list[Event]) -> None:
-        if element == ids.SIMPLE_BLOCK or element == ids.BLOCK_GROUP:
+    def _on_body(self, element: Element, events: list[Event]) -> None:
+        if element.id in _BLOCKS:
             assert self._cluster_time is not None  # noqa: S101 -- _wanted refuses blocks without it
-            parse = parse_block if element == ids.SIMPLE_BLOCK else parse_block_group
-            events += parse(body, offset, self._entries, self._cluster_time, self._scale)
-        elif element == ids.TIMESTAMP:
-            time = read_uint(body, offset) * self._scale
+            if element.id == ids.SIMPLE_BLOCK:
+                events += parse_block(
+                    element.body, element.start, self._entries, self._cluster_time, self._scale
+                )
+            else:
+                events += parse_block_group(element, self._entries, self._cluster_time, self._scale)
+        elif element.id == ids.TIMESTAMP:
+            time = read_uint(element) * self._scale
             if time > MAX_TIME:
-                raise MediaError(offset, "a Cluster's Timestamp is out of range")
+                raise MediaError(element.start, "a Cluster's Timestamp is out of range")
             self._cluster_time = time
             events.append(SegmentStart(self._cluster_start, time))
-        elif element == ids.TRACKS:
-            entries = parse_tracks(body, offset, self._max_tracks)
+        elif element.id == ids.TRACKS:
+            entries = parse_tracks(element, self._max_tracks)
             self._entries = {entry.number: entry for entry in entries}
-        elif element == ids.INFO:
-            self._scale = parse_info(body, offset)
+        elif element.id == ids.INFO:
+            self._scale = parse_info(element)
         else:
-            self._doc_type = parse_ebml_head(body, offset)
+            self._doc_type = parse_ebml_head(element)

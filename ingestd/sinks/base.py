@@ -42,6 +42,14 @@ class Output:
     secrets: tuple[str, ...] = ()
 
 
+@frozen(slots=True)
+class Playlist:
+    """A media playlist at *path*; while media flows it changes at least every *pause* seconds."""
+
+    path: Path
+    pause: float
+
+
 @frozen(slots=True, kw_only=True)
 class Sink:
     """Base of all sinks. *name* is unique in its pipeline; the loader fills in the type when it is empty."""
@@ -67,3 +75,11 @@ class Sink:
         Raises `UnsupportedMedia` when these tracks cannot go to this sink.
         """
         raise NotImplementedError
+
+    def playlist(self, place: Place) -> Playlist | None:  # noqa: ARG002
+        """The media playlist that tells how far this sink has got, for sinks that write one.
+
+        The supervisor takes a playlist that stands still for a failure, and resumes a writer where
+        its playlist ends.
+        """
+        return None

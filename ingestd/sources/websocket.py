@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from http import HTTPStatus
 
@@ -28,6 +29,9 @@ MAX_HANDSHAKES = 256
 """Connections in the opening handshake at a time; one more is answered 503."""
 
 log = structlog.get_logger(__name__)
+
+# Its debug records quote what the peer wrote (ping payloads, close reasons), which may be a stream key.
+logging.getLogger("trio-websocket").setLevel(logging.WARNING)
 
 
 async def serve(

@@ -1,0 +1,17 @@
+"""The control listener's application: one blueprint a file, put together here."""
+
+from __future__ import annotations
+
+from quart_trio import QuartTrio
+
+from ingestd.control import health, hls, streams
+from ingestd.live.streams import Streams
+
+
+def create_app(running: Streams) -> QuartTrio:
+    """The Quart application over *running*."""
+    app = QuartTrio("ingestd", static_folder=None)
+    app.register_blueprint(health.blueprint(running))
+    app.register_blueprint(streams.blueprint(running))
+    app.register_blueprint(hls.blueprint(running))
+    return app

@@ -1,0 +1,115 @@
+"""The encoder: one supervised FFmpeg between the source hub and the program hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from attrs import define, field
+
+from ingestd.config import Pipeline, SupervisorConfig
+from ingestd.errors import AttemptFailed, MediaError
+from ingestd.live.child import Child, run_child
+from ingestd.live.feeder import Feeder
+from ingestd.live.hub import Configuration, Hub, Mark
+from ingestd.live.plan import plan
+from ingestd.live.spool import Spool
+from ingestd.live.supervisor import Health, Supervisor
+from ingestd.media.ffmpeg import Progress, encoder_args
+from ingestd.media.frames import NS_PER_S, Kind
+
+#: A decoder needs a little before the cut; see docs/ffmpeg.md.
+_PREROLL = 80_000_000
+
+
+@define(eq=False)
+class Encoder:
+    """Encodes *source* into *program* by *pipeline*; `run` ends with the source and then ends the program."""
+
+    stream: str
+    ffmpeg: str
+    pipeline: Pipeline
+    config: SupervisorConfig
+    source: Hub
+    program: Spool
+    health: Health
+    threads: int = 0
+    progress: Progress = field(factory=Progress)
+    _origin: int | None = None
+
+    async def run(self) -> None:
+        """Encode until the source ends. Raises `FatalFailure` when the encoder has failed for good."""
+        try:
+            await Supervisor(self.config, self.health).run(self._attempt)
+        finally:
+            self.program.hub.end()
+
+    async def _attempt(self, progress: Callable[[], None]) -> None:
+        with self.source.subscribe("journal", self._start()) as subscription:
+            feeder = Feeder(subscription)
+            # Another codec configuration needs another process, which is no failure.
+            while (configuration := await feeder.configuration()) is not None:
+                self.program.begin()
+                child = Child(
+                    stream=self.stream,
+                    name=self.health.name,
+                    args=partial(self._args, configuration),
+                    config=self.config,
+                    on_start=self._started,
+                    on_progress=self._progress,
+                    on_advance=progress,
+                    on_output=self._output,
+                )
+                await run_child(child, feeder.feed)
+
+    def _start(self) -> Mark | None:
+        """Where in the source to begin: at its first frame, or early enough to go on where the program ends."""
+        if not self.program.hub.last_timestamp:
+            return self.source.oldest_mark()
+        resume = min(self.program.hub.last_timestamp.values()) - _PREROLL
+        return self.source.mark_before(resume) or self.source.oldest_mark()
+
+    def _args(self, configuration: Configuration, progress_fd: int) -> list[str]:
+        video, audio = self.pipeline.video, self.pipeline.audio
+        treatment = plan(self.pipeline, configuration)
+        start = audio_start = None
+        hub = self.program.hub
+        if hub.configuration is not None:
+            last = {
+                track.kind: hub.last_timestamp[track.number]
+                for track in hub.configuration.tracks
+                if track.number in hub.last_timestamp
+            }
+            if Kind.VIDEO in last:
+                slot = round(last[Kind.VIDEO] * video.fps / NS_PER_S) + 1
+                start = round(slot * NS_PER_S / video.fps)
+            if Kind.AUDIO in last:
+                audio_start = last[Kind.AUDIO] + round(1024 * NS_PER_S / audio.sample_rate)
+        return encoder_args(
+            self.ffmpeg,
+            video,
+            audio,
+            configuration.tracks,
+            start=start,
+            audio_start=audio_start,
+            origin=self._origin or 0,
+            copy_video=treatment.video == "copy",
+            copy_audio=treatment.audio == "copy",
+            threads=self.threads,
+            progress_fd=progress_fd,
+        )
+
+    def _started(self, pid: int) -> None:
+        self.health.pid = pid
+
+    def _progress(self, progress: Progress) -> None:
+        self.progress = progress
+
+    async def _output(self, data: bytes) -> None:
+        try:
+            await self.program.take(data)
+        except MediaError as error:
+            raise AttemptFailed(f"the encoder's output cannot be parsed: {error}") from error
+        if self._origin is None:
+            mark = self.program.hub.oldest_mark()
+            self._origin = mark.timestamp if mark else None

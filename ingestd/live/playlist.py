@@ -1,0 +1,86 @@
+"""Follows the playlist that a writer writes: how far it has got, and whether it still moves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+from attrs import define, field
+
+from ingestd.media.frames import NS_PER_S
+from ingestd.media.playlist import MediaPlaylist, Segment, parse_media_playlist
+
+_POLL = 0.25
+
+
+@define(eq=False)
+class PlaylistFollower:
+    """The end of the playlist at *path* on the program's timeline.
+
+    FFmpeg's EXTINF values are the distances between the keyframes that it cut at, so their sum
+    since an attempt began, added to that attempt's first timestamp, is where the next must begin.
+    Only segments named *stem*… are this session's: a playlist may still be an older one's.
+    """
+
+    path: Path
+    stem: str
+    stale_after: float
+    last: Segment | None = None
+    changed_at: float = field(factory=trio.current_time)
+    _base: int | None = None
+    _after: int = -1
+    _durations: dict[int, float] = field(factory=dict)
+    _stamp: tuple[int, int] | None = None
+
+    async def begin(self, first: int) -> None:
+        """An attempt begins with the frame at *first* (ns); what it lists counts from here."""
+        await self.refresh()
+        self._after = self.last.sequence if self.last else -1
+        self._base = first
+        self._durations.clear()
+        self.changed_at = trio.current_time()
+
+    async def refresh(self) -> None:
+        """Read the playlist again if it has changed."""
+        stamp = await trio.to_thread.run_sync(_stamp, self.path)
+        if stamp is not None and stamp != self._stamp:
+            playlist = await self._load()
+            self._stamp = stamp
+            self.changed_at = trio.current_time()
+            own = [segment for segment in playlist.segments if segment.uri.startswith(self.stem)]
+            self.last = own[-1] if own else None
+            for segment in own:
+                if segment.sequence > self._after:
+                    self._durations[segment.sequence] = segment.duration
+
+    async def follow(self) -> None:
+        """`refresh` a few times a second, until cancelled."""
+        while True:
+            await self.refresh()
+            await trio.sleep(_POLL)
+
+    def end(self) -> int | None:
+        """Where the listed segments end, in ns on the timeline; None before the first attempt."""
+        if self._base is None:
+            return None
+        return self._base + round(sum(self._durations.values()) * NS_PER_S)
+
+    def stale(self) -> str | None:
+        """A cause, when the playlist has not moved for too long."""
+        idle = trio.current_time() - self.changed_at
+        return f"stalled: the playlist has not changed for {idle:.0f} s" if idle > self.stale_after else None
+
+    async def _load(self) -> MediaPlaylist:
+        try:
+            text = await trio.to_thread.run_sync(self.path.read_text, "utf-8", "replace")
+        except FileNotFoundError:
+            return MediaPlaylist()
+        return parse_media_playlist(text)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,248 @@
+"""A session: one stream's live run, from its publisher's first byte to the last byte of its last sink.
+
+Its nursery tree:
+
+    session
+     ├ ingest            chunks → journal → source hub
+     ├ trim              gives journal space back behind the slowest reader
+     ├ encoder           source hub → program hub           (unless the plan is to copy)
+     └ one task a sink   program hub → its target
+
+The end runs through it like the media: the publisher is gone, so the source hub ends, so the encoder
+ends, so the program hub ends, so the sinks end. A deadline bounds it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+from attrs import define, field
+
+from ingestd.config import Config, Pipeline
+from ingestd.errors import FatalFailure, MediaError
+from ingestd.live.encoder import Encoder
+from ingestd.live.hub import Hub
+from ingestd.live.journal import Journal, JournalFull, JournalWriter
+from ingestd.live.plan import Plan, plan
+from ingestd.live.publication import Publication
+from ingestd.live.raw import RawRecording
+from ingestd.live.recording import Recording
+from ingestd.live.spool import Spool
+from ingestd.live.supervisor import Health
+from ingestd.live.writer import Writer
+from ingestd.sinks.base import Place, Sink
+from ingestd.sinks.file import FileSink
+
+log = structlog.get_logger(__name__)
+
+SinkRun = Writer | Recording | RawRecording
+
+#: Close codes that a session asks for; see ``docs/publishing.md``.
+MEDIA_REFUSED = 4415
+SESSION_FAILED = 4500
+
+
+class StreamState(StrEnum):
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    LIVE = "live"
+    INTERRUPTED = "interrupted"
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+@define(eq=False)
+class Session:
+    """*ffmpeg* is the binary to run. `run` is the whole life; the rest is for those who look on."""
+
+    stream: str
+    config: Config
+    pipeline: Pipeline
+    ffmpeg: str
+    journal_writer: JournalWriter
+    publication: Publication
+    state: StreamState = StreamState.CONNECTING
+    since: float = field(factory=time.time)
+    started: float = field(factory=time.time)
+    cause: str | None = None
+    chunks: int = 0
+    size: int = 0
+    source: Spool | None = None
+    program: Hub | None = None
+    plan: Plan | None = None
+    encoder: Encoder | None = None
+    sinks: list[SinkRun] = field(factory=list)
+    id: str = field(factory=lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z")
+    _ended: trio.Event = field(factory=trio.Event)
+
+    async def run(self, chunks: trio.MemoryReceiveChannel[bytes]) -> None:
+        """Live from the first chunk of *chunks* until all is written. Raises nothing that it can name.
+
+        Cancellation is the hard end: children are ended, files closed, nothing is waited for.
+        """
+        log.info("session_started", stream=self.stream, session=self.id, pipeline=self.pipeline.id)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._deadline, nursery.cancel_scope)
+                await self._run(chunks)
+                nursery.cancel_scope.cancel()
+        finally:
+            await chunks.aclose()
+            self.publication.close(1000, "the session has ended")
+            self._enter(StreamState.FAILED if self.cause else StreamState.ENDED)
+            log.info(
+                "session_ended", stream=self.stream, session=self.id, chunks=self.chunks, bytes=self.size,
+                seconds=round(time.time() - self.started, 1), cause=self.cause,
+            )  # fmt: skip
+
+    def stop(self, code: int, reason: str) -> None:
+        """End the session in order: the publisher is told, what came in is finished."""
+        self.publication.close(code, reason)
+
+    def fail(self, code: int, cause: str) -> None:
+        """As `stop`, and the session counts as failed with *cause* (the first one stands)."""
+        if self.cause is None:
+            self.cause = cause
+            log.error("session_failed", stream=self.stream, session=self.id, cause=cause)
+        self.publication.close(code, cause)
+
+    def _enter(self, state: StreamState) -> None:
+        if self.state is not state:
+            self.state, self.since = state, time.time()
+            log.info("stream_state", stream=self.stream, state=state.value)
+
+    async def _deadline(self, scope: trio.CancelScope) -> None:
+        await self._ended.wait()
+        await trio.sleep(self.config.shutdown.timeout)
+        log.error("session_end_overdue", stream=self.stream, timeout_s=self.config.shutdown.timeout)
+        self.cause = self.cause or "the end took longer than shutdown.timeout and was cut short"
+        scope.cancel()
+
+    async def _run(self, chunks: trio.MemoryReceiveChannel[bytes]) -> None:
+        directory = self.config.storage.state_dir / "journal" / self.stream / self.id
+        await trio.to_thread.run_sync(lambda: directory.mkdir(parents=True, mode=0o750))
+        journals: list[Journal] = []
+        try:
+            self.source = await self._spool("source", directory, journals)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.source.trim_forever)
+                async with trio.open_nursery() as live:
+                    live.start_soon(self._ingest, chunks, self.source)
+                    await self._start(live, self.source, directory, journals, nursery)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._put_away(directory, journals)
+
+    async def _spool(self, name: Any, directory: Path, journals: list[Journal]) -> Spool:
+        config = self.config
+        journal = await trio.to_thread.run_sync(
+            Journal.create, self.journal_writer, directory, name, config.journal.max_size
+        )
+        journals.append(journal)
+        keep = name == "source" and any(_is_raw(sink) for sink in self.pipeline.sinks)
+        return Spool.create(
+            self.stream, name, journal, config.hub, config.journal,
+            max_frame=config.ingest.max_message, keep=keep,
+        )  # fmt: skip
+
+    async def _ingest(self, chunks: trio.MemoryReceiveChannel[bytes], source: Spool) -> None:
+        """Chunks into the source spool, until the publisher is gone or the session cannot go on."""
+        try:
+            async for chunk in chunks:
+                await source.take(chunk)
+                self.chunks += 1
+                self.size += len(chunk)
+        except MediaError as error:
+            self.fail(MEDIA_REFUSED, f"the media cannot be parsed: {error}")
+        except JournalFull as error:
+            self.fail(SESSION_FAILED, str(error))
+        finally:
+            source.hub.end()
+            self._ended.set()
+
+    async def _start(
+        self,
+        live: trio.Nursery,
+        source: Spool,
+        directory: Path,
+        journals: list[Journal],
+        background: trio.Nursery,
+    ) -> None:
+        """Wait for the first frames, then start what the plan asks for."""
+        await source.hub.wait_published(0)
+        configuration = source.hub.configuration
+        if configuration is None:
+            self.cause = self.cause or "the publisher sent no media"
+            return
+        self.plan = plan(self.pipeline, configuration)
+        log.info(
+            "session_plan", stream=self.stream, video=self.plan.video, audio=self.plan.audio,
+            tracks=[track.codec for track in configuration.tracks],
+        )  # fmt: skip
+        self._enter(StreamState.LIVE)
+        self.program = source.hub
+        if self.plan.encodes:
+            program = await self._spool("program", directory, journals)
+            background.start_soon(program.trim_forever)
+            self.program = program.hub
+            self.encoder = Encoder(
+                self.stream, self.ffmpeg, self.pipeline, self.config.supervisor, source.hub, program,
+                Health(self.stream, "encoder"), self.config.ffmpeg.threads,
+            )  # fmt: skip
+            live.start_soon(self._encode, self.encoder)
+        place = await trio.to_thread.run_sync(self._place)
+        for sink in self.pipeline.sinks:
+            run = self._sink(sink, place, source, self.program)
+            self.sinks.append(run)
+            live.start_soon(self._write, run)
+
+    def _place(self) -> Place:
+        state = self.config.storage.state_dir
+        place = Place(
+            stream=self.stream, recordings=state / "recordings" / self.stream, hls=state / "hls" / self.stream,
+            stem=self.id,
+        )  # fmt: skip
+        place.recordings.mkdir(parents=True, exist_ok=True)
+        place.hls.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def _sink(self, sink: Sink, place: Place, source: Spool, program: Hub) -> SinkRun:
+        health = Health(self.stream, sink.name)
+        config = self.config.supervisor
+        if isinstance(sink, FileSink):
+            if _is_raw(sink):
+                return RawRecording(self.stream, sink, place, source, health)
+            return Recording(self.stream, self.ffmpeg, sink, place, config, program, health)
+        return Writer(self.stream, self.ffmpeg, sink, place, config, program, health)
+
+    async def _encode(self, encoder: Encoder) -> None:
+        try:
+            await encoder.run()
+        except FatalFailure as failure:
+            self.fail(SESSION_FAILED, f"the encoder failed: {failure}")
+
+    async def _write(self, run: SinkRun) -> None:
+        try:
+            await run.run()
+        except FatalFailure:
+            return  # It is in the sink's health, and no other sink's business.
+
+    async def _put_away(self, directory: Path, journals: list[Journal]) -> None:
+        """Keep the journal where it is a recording; else nobody needs it any more."""
+        kept = [await run.keep() for run in self.sinks if isinstance(run, RawRecording)]
+        for journal in journals:
+            journal.close()
+        if all(kept):
+            await trio.to_thread.run_sync(shutil.rmtree, directory)
+
+
+def _is_raw(sink: Sink) -> bool:
+    return isinstance(sink, FileSink) and sink.format == "raw"

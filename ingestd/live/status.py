@@ -1,0 +1,113 @@
+"""What the API tells of a stream; ``docs/api.md`` is its contract. Later versions only add."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from ingestd.config import StreamConfig
+from ingestd.live.encoder import Encoder
+from ingestd.live.raw import RawRecording
+from ingestd.live.recording import Recording
+from ingestd.live.session import Session, SinkRun, StreamState
+from ingestd.live.supervisor import Health
+from ingestd.live.writer import Writer
+
+
+def stream_status(stream: StreamConfig, session: Session | None) -> dict[str, Any]:
+    """One stream, as ``GET /v1/streams/{stream}`` shows it: plain JSON types, times as RFC 3339."""
+    status: dict[str, Any] = {
+        "name": stream.name,
+        "state": StreamState.IDLE.value,
+        "since": None,
+        "pipeline": stream.pipeline,
+        "publisher": None,
+        "viewers": 0,
+        "chunks": 0,
+        "bytes": 0,
+        "encoder": None,
+        "sinks": [],
+    }
+    if session is None:
+        return status
+    live = session.state in (StreamState.CONNECTING, StreamState.LIVE)
+    return status | {
+        "state": session.state.value,
+        "since": _time(session.since),
+        "session": session.id,
+        "started": _time(session.started),
+        "cause": session.cause,
+        "publisher": {"remote": session.publication.remote} if live else None,
+        "chunks": session.chunks,
+        "bytes": session.size,
+        "source": _source(session),
+        "encoder": _encoder(session.encoder) if session.encoder else None,
+        "sinks": [_sink(run) for run in session.sinks],
+    }
+
+
+def _source(session: Session) -> dict[str, Any] | None:
+    if session.source is None:
+        return None
+    configuration = session.source.hub.configuration
+    tracks = configuration.tracks if configuration else ()
+    return {
+        "tracks": [
+            {"kind": t.kind.value, "codec": t.codec, "width": t.width, "height": t.height,
+             "sample_rate": t.sample_rate, "channels": t.channels}
+            for t in tracks
+        ],
+        **session.source.statistics(),
+    }  # fmt: skip
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "state": health.state.value,
+        "since": _time(health.since),
+        "attempts": health.attempts,
+        "restarts": health.restarts,
+        "pid": health.pid,
+        "last_error": health.last_error,
+    }
+
+
+def _encoder(encoder: Encoder) -> dict[str, Any]:
+    return {
+        **_health(encoder.health),
+        "fps": encoder.progress.fps,
+        "speed": encoder.progress.speed,
+        "frames": encoder.progress.frame,
+        "dropped": encoder.progress.dropped,
+        "duplicated": encoder.progress.duplicated,
+    }
+
+
+def _sink(run: SinkRun) -> dict[str, Any]:
+    status = {
+        "name": run.sink.name,
+        "type": run.sink.type,
+        **_health(run.health),
+        "sent_frames": run.sent_frames,
+        "sent_bytes": run.sent_bytes,
+        "dropped_frames": run.dropped_frames,
+    }
+    match run:
+        case Writer():
+            status["fps"] = run.progress.fps
+            status["speed"] = run.progress.speed
+            if run.playlist is not None:
+                last = run.playlist.last
+                status["last_segment"] = last.uri if last else None
+                status["last_segment_age"] = round(trio.current_time() - run.playlist.changed_at, 1)
+        case Recording():
+            status["file"] = run.file.name if run.file else None
+        case RawRecording():
+            status["files"] = [file.name for file in run.files]
+    return status
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

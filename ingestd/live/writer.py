@@ -1,0 +1,147 @@
+"""A writer: one supervised stream-copy FFmpeg between the program hub and one sink's target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import trio
+from attrs import define, evolve, field
+
+from ingestd.config import SupervisorConfig
+from ingestd.errors import FatalFailure
+from ingestd.live.child import Child, run_child
+from ingestd.live.feeder import Feeder
+from ingestd.live.hub import Configuration, Hub, Mark, Subscription
+from ingestd.live.playlist import PlaylistFollower
+from ingestd.live.supervisor import Health, State, Supervisor
+from ingestd.media.ffmpeg import Progress, writer_args
+from ingestd.sinks.base import Output, Place, Sink
+
+
+@define(eq=False)
+class Writer:
+    """Runs *sink* on *program*'s frames; `run` returns when the program has ended and all is written."""
+
+    stream: str
+    ffmpeg: str
+    sink: Sink
+    place: Place
+    config: SupervisorConfig
+    program: Hub
+    health: Health
+    progress: Progress = field(factory=Progress)
+    bytes: int = 0
+    _sent: int = 0
+    _dropped: int = 0
+    _next_seq: int | None = None
+    _subscription: Subscription | None = None
+    _feeder: Feeder | None = None
+    playlist: PlaylistFollower | None = None
+
+    async def run(self) -> None:
+        """Raises `FatalFailure` when the sink has failed for good."""
+        playlist = self.sink.playlist(self.place)
+        async with trio.open_nursery() as nursery:
+            if playlist is not None:
+                stale_after = self.config.stall_timeout + playlist.pause
+                self.playlist = PlaylistFollower(playlist.path, self.place.stem, stale_after)
+                nursery.start_soon(self.playlist.follow)
+            if self.sink.network:
+                nursery.start_soon(self._stop_trying, nursery.cancel_scope)
+            supervisor = Supervisor(self.config, self.health, forever=self.sink.network)
+            failure = None
+            try:
+                await supervisor.run(self._attempt)
+            except FatalFailure as caught:
+                failure = caught
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _stop_trying(self, scope: trio.CancelScope) -> None:
+        """A network target that is down when the program ends has nothing left to be sent."""
+        await self.program.wait_ended()
+        if self.health.state in (State.BACKING_OFF, State.FAILED):
+            scope.cancel()
+
+    async def _attempt(self, progress: Callable[[], None]) -> None:
+        if self.sink.network and self.program.ended and self._next_seq is not None:
+            return
+        with self.program.subscribe(self.sink.policy, await self._start()) as subscription:
+            self._subscription = subscription
+            self._account(subscription)
+            feeder = self._feeder = Feeder(subscription)
+            try:
+                while (configuration := await feeder.configuration()) is not None:
+                    await self._run(feeder, configuration, progress)
+            finally:
+                self.bytes += feeder.bytes
+                self._sent += subscription.delivered
+                self._dropped += subscription.dropped
+                self._next_seq = subscription.cursor
+                self._subscription = self._feeder = None
+
+    async def _start(self) -> Mark | None:
+        """A playlist goes on where it ends; a network target is taken to the newest random access point."""
+        if self.playlist is not None:
+            await self.playlist.refresh()
+            end = self.playlist.end()
+            if end is not None:
+                return self.program.mark_near(end)
+        return self.program.newest_mark() if self.sink.network else self.program.oldest_mark()
+
+    def _account(self, subscription: Subscription) -> None:
+        """What lies between two attempts of a network target was never sent: count it."""
+        if self._next_seq is not None and self.sink.network:
+            self._dropped += max(0, subscription.cursor - self._next_seq)
+
+    async def _run(self, feeder: Feeder, configuration: Configuration, progress: Callable[[], None]) -> None:
+        resumed = self.playlist is not None and self.playlist.last is not None
+        output = self.sink.output(evolve(self.place, resumed=resumed), configuration.tracks)
+        assert output is not None  # noqa: S101  only sinks that FFmpeg writes get a writer
+        assert feeder.following is not None  # noqa: S101  there is a configuration, so there are frames
+        if self.playlist is not None:
+            await self.playlist.begin(feeder.following.frames[0].timestamp)
+        child = Child(
+            stream=self.stream,
+            name=self.health.name,
+            args=partial(self._args, output),
+            config=self.config,
+            secrets=output.secrets,
+            on_start=self._started,
+            on_progress=self._progressed,
+            on_advance=progress,
+            check=self._check,
+        )
+        await run_child(child, feeder.feed)
+        if self.playlist is not None:
+            await self.playlist.refresh()
+
+    def _args(self, output: Output, progress_fd: int) -> list[str]:
+        return writer_args(self.ffmpeg, output.args, output.protocols, progress_fd=progress_fd)
+
+    def _check(self) -> str | None:
+        """A playlist that stands still while media is fed is a failure that FFmpeg does not see."""
+        waiting = self._subscription is not None and self._subscription.cursor < self.program.next_seq
+        fresh = self.program.idle_for() < 1.0
+        return self.playlist.stale() if self.playlist is not None and (waiting or fresh) else None
+
+    def _started(self, pid: int) -> None:
+        self.health.pid = pid
+
+    def _progressed(self, progress: Progress) -> None:
+        self.progress = progress
+
+    @property
+    def sent_frames(self) -> int:
+        """Frames handed to FFmpeg, over all attempts. Sent, not delivered: no target acknowledges media."""
+        return self._sent + (self._subscription.delivered if self._subscription else 0)
+
+    @property
+    def dropped_frames(self) -> int:
+        return self._dropped + (self._subscription.dropped if self._subscription else 0)
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.bytes + (self._feeder.bytes if self._feeder else 0)
