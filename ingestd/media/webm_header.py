@@ -131,8 +131,9 @@ def _parse_entry(entry: Element) -> TrackEntry:
         default_duration=numbers.get(ids.DEFAULT_DURATION) or None,
     )
     if kind is Kind.VIDEO:
-        size = {"width": uint(ids.PIXEL_WIDTH) or None, "height": uint(ids.PIXEL_HEIGHT) or None}
-        return TrackEntry(number, evolve(track, colour=binary(ids.COLOUR), **size), stripped)
+        width, height = uint(ids.PIXEL_WIDTH) or None, uint(ids.PIXEL_HEIGHT) or None
+        track = evolve(track, width=width, height=height, colour=binary(ids.COLOUR))
+        return TrackEntry(number, track, stripped)
     rate = leaves.get(ids.SAMPLING_FREQUENCY)
     sample_rate = round(read_float(rate) if rate else _DEFAULT_SAMPLE_RATE)
     channels = uint(ids.CHANNELS) or _DEFAULT_CHANNELS

@@ -27,7 +27,7 @@ CUTS = {  # file: (from ms, to ms) of the arrival times
     "gum-vp8-resize.webm": (3000, 7500),
     "gum-h264webm-resize.mkv": (3000, 7500),
     "cv-vp8-endvideo.webm": (0, 9999),
-    "cv-vp8-restart.webm": (6100, 10500),
+    "cv-vp8-restart.webm": (5200, 9800),
 }
 
 
