@@ -75,7 +75,7 @@ def _sinks(path: Path, tables: object, sink_types: SinkTypes, report: Report) ->
         if kind is None:
             continue
         explicit = table.get("name")
-        name = explicit if isinstance(explicit, str) else _free_name(kind.type, given | taken)
+        name = explicit if explicit and isinstance(explicit, str) else _free_name(kind.type, given | taken)
         key = join("sinks", name)
         if NAME.fullmatch(name) is None:
             report.add(path, f"{key}.name", NAME_EXPECTED)
