@@ -1,0 +1,149 @@
+"""A browser that publishes: a throw-away page with MediaRecorder, served on loopback.
+
+``source="canvas"`` draws the numbered picture of the captures, with beeps and flashes at every full second
+of the page's audio clock (see ``counting.py``); ``source="camera"`` is Chromium's fake camera and microphone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import trio
+
+from tests.support.browser import Chromium, Page, open_chromium
+
+VP8 = "video/webm;codecs=vp8,opus"
+PAGE = Path(__file__).with_name("publisher.html")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What one recorder did: the *mime* type it really used, each chunk it sent, and how the socket ended.
+
+    *chunks* are the messages in order; *close_code* is None while the socket is open.
+    """
+
+    mime: str
+    chunks: list[bytes]
+    close_code: int | None
+    close_reason: str
+    errors: list[str]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes in each chunk."""
+        return [len(chunk) for chunk in self.chunks]
+
+    @property
+    def data(self) -> bytes:
+        """All that was sent, back to back: the control run's input."""
+        return b"".join(self.chunks)
+
+
+class Publisher:
+    """A page that can record. One recorder at a time: ``start``, then ``stop``."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    async def start(
+        self,
+        ws_url: str,
+        *,
+        mime: str = VP8,
+        source: Literal["canvas", "camera"] = "canvas",
+        width: int = 640,
+        height: int = 360,
+        fps: int = 30,
+        timeslice_ms: int = 250,
+        keyframe_ms: int | None = None,
+        bits_per_second: int = 1_500_000,
+    ) -> None:
+        """Connect to *ws_url* and begin to record; returns when the socket is open, or refused."""
+        options = {
+            "url": ws_url,
+            "mime": mime,
+            "source": source,
+            "width": width,
+            "height": height,
+            "fps": fps,
+            "timeslice": timeslice_ms,
+            "keyframeInterval": keyframe_ms,
+            "bitsPerSecond": bits_per_second,
+        }
+        await self.page.evaluate(f"publisher.start({json.dumps(options)})")
+
+    async def wait_closed(self) -> None:
+        """Block until the socket is closed, by whomever."""
+        await self.page.evaluate("publisher.closed")
+
+    async def stop(self) -> Published:
+        """End the recorder, send its last chunk, close the socket with 1000 and return what was sent."""
+        await self.page.evaluate("publisher.stop()")
+        return await self.result()
+
+    async def reload(self) -> None:
+        """Reload the page, as a person does: the recorder ends without a word."""
+        await self.page.goto(await self.page.evaluate("location.href"))
+
+    async def result(self) -> Published:
+        """Return what was sent up to now."""
+        told: dict[str, Any] = await self.page.evaluate("publisher.result()")
+        data = base64.b64decode(told["data"])
+        ends = [sum(told["sizes"][: i + 1]) for i in range(len(told["sizes"]))]
+        return Published(
+            mime=told["mime"],
+            chunks=[data[end - size : end] for end, size in zip(ends, told["sizes"], strict=True)],
+            close_code=told["closeCode"],
+            close_reason=told["closeReason"],
+            errors=told["errors"],
+        )
+
+
+@asynccontextmanager
+async def open_publisher(browser: Chromium | None = None) -> AsyncIterator[Publisher]:
+    """Serve the page on loopback, open it in *browser* (default: one of its own), and yield it."""
+    async with AsyncExitStack() as stack:
+        if browser is None:
+            browser = await stack.enter_async_context(open_chromium())
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(nursery.cancel_scope.cancel)
+        [listener] = await nursery.start(partial(trio.serve_tcp, _serve_page, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        yield Publisher(await browser.new_page(f"http://127.0.0.1:{port}/"))
+
+
+async def publish(ws_url: str, seconds: float, mime: str = VP8, **options: Any) -> Published:
+    """Publish for *seconds* in a browser of its own, or until the server closes, and return what was sent.
+
+    *options* are those of ``Publisher.start``. A refused handshake is no error: *close_code* is then 1006.
+    """
+    async with open_publisher() as publisher:
+        await publisher.start(ws_url, mime=mime, **options)
+        with trio.move_on_after(seconds):
+            await publisher.wait_closed()
+        return await publisher.stop()
+
+
+async def _serve_page(stream: trio.SocketStream) -> None:
+    request = b""
+    while b"\r\n\r\n" not in request:
+        data = await stream.receive_some()
+        if not data:
+            return
+        request += data
+    found = request.startswith(b"GET / ")
+    body = PAGE.read_bytes() if found else b""
+    head = (
+        f"HTTP/1.1 {'200 OK' if found else '404 Not Found'}\r\nContent-Type: text/html; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n"
+    )
+    await stream.send_all(head.encode() + body)
+    await stream.aclose()
