@@ -60,7 +60,8 @@ class Wire(trio.abc.Stream):
 
     async def _send(self, data: bytes | bytearray | memoryview) -> None:
         # One call carries one frame (or the 101): so its first octet tells a close frame, RFC 6455 §5.5.1.
-        self._sending = True
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._sending = True  # from here on cancelled only while the peer does not read
         await self._stream.send_all(data)
         self._sending = False
         self.close_sent = self.close_sent or data[:1] == b"\x88"
