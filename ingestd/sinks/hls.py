@@ -5,8 +5,8 @@ What FFmpeg does with these options was tried with 5.1 and 9.0; ``tests/sinks`` 
 - An end of input writes ENDLIST. After a SIGKILL, `append_list` reads the playlist back, goes on
   with its numbers after an EXT-X-DISCONTINUITY, and later deletes the segments that were listed.
   Up to *window* + 1 segments that had just left the list stay behind at each such restart.
-- On a fresh playlist `append_list` could only do harm, so a first attempt goes without it; the
-  first complete segment then replaces the playlist of an older session.
+- Without a playlist of this session `append_list` could only do harm (a DISCONTINUITY at the top, or
+  an older session's segments); without it the first complete segment replaces what was there.
 - TS comes out 1.4 s late unless told not to.
 - In fMP4 the init segment would hold the start of *this* attempt in an edit list. With
   ``frag_discont`` each fragment carries its own time, and with a fixed time scale every attempt
@@ -22,7 +22,7 @@ from attrs import field, frozen
 from ingestd.config import Seconds
 from ingestd.media.frames import Track
 from ingestd.ranges import duration_between, number_between
-from ingestd.sinks.base import Output, Place, Sink
+from ingestd.sinks.base import Output, Place, Playlist, Sink
 from ingestd.sinks.codecs import require_codecs
 
 PLAYLIST = "index.m3u8"
@@ -62,13 +62,14 @@ class HlsSink(Sink):
     def output(self, place: Place, tracks: tuple[Track, ...]) -> Output:
         """Segments ``<stem>-000000.ts`` (or ``.m4s``) and the playlist in ``place.hls``, which must exist.
 
+        A resumed attempt goes on with the playlist there if it lists a segment of this session.
         Raises `UnsupportedMedia` for codecs that the container does not take.
         """
         require_codecs(self, tracks)
         flags = ["independent_segments", "temp_file"]
         if self.window:
             flags.append("delete_segments")
-        if place.resumed:
+        if place.resumed and _continues(place):
             flags.append("append_list")
         suffix = "ts" if self.container == "ts" else "m4s"
         # FFmpeg takes the whole path of a segment as a template.
@@ -83,6 +84,10 @@ class HlsSink(Sink):
         ]
         return Output(args=(*args, str(place.hls / PLAYLIST)), protocols=("file",))
 
+    def playlist(self, place: Place) -> Playlist:
+        """A segment ends at the first keyframe after its time: under ``copy`` some seconds later."""
+        return Playlist(place.hls / PLAYLIST, 3 * self.segment + 10.0)
+
     def _listing(self) -> list[str]:
         if not self.window:
             return ["-hls_list_size", "0", "-hls_playlist_type", "event"]
@@ -96,3 +101,11 @@ class HlsSink(Sink):
             "-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", f"{stem}-init.mp4",
             "-hls_segment_options", "movflags=+frag_discont:video_track_timescale=90000",
         ]  # fmt: skip
+
+
+def _continues(place: Place) -> bool:
+    """Whether the playlist is this session's: a kill before the first segment leaves an older one's."""
+    try:
+        return f"\n{place.stem}-" in (place.hls / PLAYLIST).read_text("utf-8")
+    except FileNotFoundError:
+        return False
