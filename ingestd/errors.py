@@ -47,3 +47,10 @@ class PublishRefused(IngestdError):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+def leaves(group: BaseException) -> list[BaseException]:
+    """The single exceptions in *group*, however deeply nurseries have nested them."""
+    if isinstance(group, BaseExceptionGroup):
+        return [leaf for member in group.exceptions for leaf in leaves(member)]
+    return [group]

@@ -9,9 +9,9 @@ import click
 import trio
 
 from ingestd import logs
-from ingestd.cli.common import config_option, load_config, unwrap
+from ingestd.cli.common import config_option, load_config
 from ingestd.daemon import serve
-from ingestd.errors import IngestdError
+from ingestd.errors import IngestdError, leaves
 
 
 @click.command
@@ -27,4 +27,4 @@ def run(config_path: Path) -> None:
     try:
         trio.run(partial(serve, config))
     except* (IngestdError, OSError) as group:
-        raise click.ClickException("; ".join(str(error) for error in unwrap(group))) from None
+        raise click.ClickException("; ".join(str(error) for error in leaves(group))) from None
