@@ -1,0 +1,178 @@
+"""The real daemon as a subprocess, on free loopback ports, in a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+from attrs import define, field
+from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 40.0
+
+CONFIG = """
+[ingest]
+bind = "127.0.0.1:0"
+[control]
+bind = "127.0.0.1:0"
+[log]
+level = "debug"
+format = "json"
+[journal]
+min_free = "1MiB"
+{extra}
+[streams.cam]
+key = "cam-key"
+pipeline = "test"
+"""
+
+
+@define(eq=False)
+class Daemon:
+    """A running daemon with one stream ``cam`` (key ``cam-key``) on the pipeline ``test``."""
+
+    directory: Path
+    process: subprocess.Popen[bytes]
+    ingest: str
+    control: str
+    log: Path
+    exit_code: int | None = field(default=None)
+
+    @property
+    def publish_url(self) -> str:
+        return f"ws://{self.ingest}/stream/live/cam-key"
+
+    @property
+    def state_dir(self) -> Path:
+        return self.directory / "var"
+
+    @property
+    def recordings(self) -> list[Path]:
+        return sorted((self.state_dir / "recordings" / "cam").glob("*"))
+
+    @property
+    def playlist(self) -> Path:
+        return self.state_dir / "hls" / "cam" / "index.m3u8"
+
+    @property
+    def playlist_url(self) -> str:
+        return f"http://{self.control}/hls/cam/index.m3u8"
+
+    def status(self) -> dict[str, Any]:
+        """What ``GET /v1/streams/cam`` says."""
+        with urllib.request.urlopen(f"http://{self.control}/v1/streams/cam", timeout=5) as response:
+            status: dict[str, Any] = json.load(response)
+        return status
+
+    def sink(self, name: str) -> dict[str, Any]:
+        """The status of one sink; empty before the session has it."""
+        return next((s for s in self.status()["sinks"] if s["name"] == name), {})
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """The log's events so far, or those called *name*."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if name is None or line.get("event") == name]
+
+    async def wait_until(self, condition: Any, timeout: float = 30.0) -> dict[str, Any]:
+        """Poll `status` until *condition* of it is true; returns that status."""
+        status: dict[str, Any] = {}
+        with trio.move_on_after(timeout):
+            while True:
+                status = await trio.to_thread.run_sync(self.status)
+                if condition(status):
+                    return status
+                await trio.sleep(0.05)
+        raise AssertionError(f"not within {timeout} s; last status: {json.dumps(status, indent=1)}")
+
+    async def wait_ended(self, timeout: float = 40.0) -> dict[str, Any]:
+        """Wait until the session has ended, or failed."""
+        return await self.wait_until(lambda s: s["state"] in ("ended", "failed"), timeout)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code; kills it and fails if it does not end."""
+        if self.exit_code is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.exit_code = self.process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"the daemon did not stop; log:\n{self.log.read_text()}") from None
+        return self.exit_code
+
+
+@contextmanager
+def daemon(
+    directory: Path, pipeline: str, *, config: str = "", env: dict[str, str] | None = None
+) -> Iterator[Daemon]:
+    """Run a daemon in *directory* with *pipeline* (TOML) and *config* (more TOML); stop it at the end."""
+    (directory / "pipelines").mkdir(parents=True, exist_ok=True)
+    (directory / "pipelines" / "test.toml").write_text(pipeline)
+    toml = directory / "ingestd.toml"
+    toml.write_text(CONFIG.format(extra=config))
+    log = directory / "log.jsonl"
+    with log.open("ab") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ingestd", "run", "--config", str(toml)],
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
+            env={**os.environ, **(env or {})},
+        )
+    try:
+        ready = _wait_ready(process, log)
+        made = Daemon(directory, process, ready["ingest"][0], ready["control"][0], log)
+        yield made
+        made.stop()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        for line in reversed(log.read_text().splitlines()):
+            if '"daemon_ready"' in line:
+                event: dict[str, Any] = json.loads(line)
+                return event
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise AssertionError(f"the daemon did not start; log:\n{log.read_text()}")
+
+
+async def publish(
+    url: str, chunks: Sequence[bytes], *, at: Sequence[float] | None = None, linger: float = 0.0
+) -> tuple[int | None, str | None]:
+    """Send *chunks* as messages at the seconds *at* (default: as fast as they are taken), then close.
+
+    Returns the close code and reason that the connection ended with.
+    """
+    async with open_websocket_url(url, max_message_size=2**26) as socket:
+        try:
+            await _send(socket, chunks, at)
+            await trio.sleep(linger)
+        except ConnectionClosed:
+            pass
+    reason = socket.closed
+    return (reason.code, reason.reason) if reason else (None, None)
+
+
+async def _send(socket: WebSocketConnection, chunks: Sequence[bytes], at: Sequence[float] | None) -> None:
+    start = trio.current_time()
+    for number, chunk in enumerate(chunks):
+        if at is not None:
+            await trio.sleep_until(start + at[number])
+        await socket.send_message(chunk)
