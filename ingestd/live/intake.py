@@ -98,6 +98,8 @@ class Intake:
         self._normalisers = {track.number: normalise(track) for track in header.tracks}
         if header.tracks != next((e.tracks for e in reversed(self.lives[:-1]) if e.tracks), None):
             self._configure({track.number: track for track in header.tracks})
+        elif self.splicer.fresh_starts:
+            self._ready = False
 
     def _configure(self, tracks: dict[int, Track]) -> None:
         self._tracks = tracks
@@ -111,36 +113,39 @@ class Intake:
         if self.skip:
             self.skip -= 1
             return
-        placed = self._place(frame)
+        normal = self._normalised(frame)
         configuration = self._configuration
-        if placed is None or configuration is None:
+        if normal is None or configuration is None:
             self.discarded += 1
             return
-        starts = configuration.starts_at(placed)
-        if not (self._ready or starts):
+        starts = configuration.starts_at(normal)
+        fresh = not self._ready
+        if fresh and not starts:
+            self.discarded += 1
+            return
+        life = self.lives[-1]
+        if life.splice is None:
+            life.splice = self.splicer.begin(normal)
+        placed = life.splice.apply(normal)
+        if placed is None:
             self.discarded += 1
             return
         if not pieces or pieces[-1].configuration is not configuration:
             pieces.append(Piece(configuration))
         # Without video every frame would be a start; the first of each segment is enough.
-        if starts and (configuration.video or not self._ready or (segment and segment.skip == 0)):
+        if starts and (configuration.video or fresh or (segment and segment.skip == 0)):
             pieces[-1].marks.append(Mark(self.count, placed.timestamp, configuration, segment))
         pieces[-1].frames.append(placed)
         self._ready = True
         self.splicer.passed(placed)
         self.count += 1
 
-    def _place(self, frame: Frame) -> Frame | None:
-        """*frame*, normalised and on the timeline; None if there is no place for it."""
+    def _normalised(self, frame: Frame) -> Frame | None:
+        """*frame* in its codec's usual shape; None if its track has no configuration (yet)."""
         normaliser = self._normalisers.get(frame.track)
         if normaliser is None:
             return None
         changed, normal = normaliser.push(frame)
         if changed is not None and changed != self._tracks[changed.number]:
             self._configure({**self._tracks, changed.number: changed})
-        if normal is None:
-            return None
-        life = self.lives[-1]
-        if life.splice is None:
-            life.splice = self.splicer.begin(normal)
-        return life.splice.apply(normal)
+        return normal

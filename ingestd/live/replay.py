@@ -26,7 +26,7 @@ class JournalReplay:
     def read(self, mark: Mark) -> Reader:
         """A reader from *mark* on, which must have a position."""
         assert mark.position is not None  # noqa: S101  the hub offers no other
-        recorded = _Recorded(self.intake.lives, mark.position.recorder)
+        recorded = _Recorded(self.intake.lives, mark.position.recorder, self.intake.splicer.fresh_starts)
         intake = Intake(recorded, self.intake.max_frame, count=mark.seq)
         return Reader(self, mark.position, mark.seq, recorded, intake)
 
@@ -37,6 +37,7 @@ class _Recorded:
 
     lives: list[Life]
     life: int
+    fresh_starts: bool
 
     def begin(self, first: Frame) -> Splice:  # noqa: ARG002
         return self.lives[self.life].splice or Splice()

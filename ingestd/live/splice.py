@@ -32,8 +32,14 @@ class Splice:
 
 
 class Splicing(Protocol):
-    """What places lives on a timeline: the `Splicer`, or in a replay what it decided before."""
+    """What places lives on a timeline: the `Splicer`, or in a replay what it decided before.
 
+    With *fresh_starts* each life goes on at its first random access point; else a life with the
+    configuration of the one before goes on with any frame.
+    """
+
+    @property
+    def fresh_starts(self) -> bool: ...
     def begin(self, first: Frame) -> Splice: ...
     def passed(self, frame: Frame) -> None: ...
 
@@ -42,8 +48,8 @@ class Splicing(Protocol):
 class Splicer:
     """Keeps the end of the timeline and places each new life on it.
 
-    With ``times = "recorder"`` a life has its own clock, which starts anywhere: its first frame
-    follows the last one of the life before. With ``times = "timeline"`` (encoders run with
+    With ``times = "recorder"`` a life has its own clock, which starts anywhere: its first random
+    access point follows the last frame of the life before, or is the timeline's zero. With ``times = "timeline"`` (encoders run with
     ``-copyts``) the frames are in place already, and only what overlaps is dropped.
     """
 
@@ -51,13 +57,19 @@ class Splicer:
     _last: dict[int, int] = field(factory=dict)
     _step: int = _DEFAULT_FRAME
 
+    @property
+    def fresh_starts(self) -> bool:
+        return self.times == "recorder"
+
     def begin(self, first: Frame) -> Splice:
-        """The splice of a life whose first frame is *first*."""
-        if not self._last:
-            return Splice()
+        """The splice of a life whose first frame to be seen is *first*."""
+        floor = dict(self._last)
         if self.times == "timeline":
-            return Splice(floor=dict(self._last))
-        return Splice(offset=max(self._last.values()) + self._step - first.timestamp)
+            return Splice(floor=floor)
+        return Splice(
+            offset=max(floor.values()) + self._step - first.timestamp if floor else -first.timestamp,
+            floor=floor,
+        )
 
     def passed(self, frame: Frame) -> None:
         """Take note of a frame that went onto the timeline."""
