@@ -110,6 +110,6 @@ def masked_url(url: str) -> str:
 def _secrets(url: SplitResult, key: str) -> tuple[str, ...]:
     # A URL without a separate key holds it after the application.
     hidden = key or url.path.strip("/").partition("/")[2] + (f"?{url.query}" if url.query else "")
-    found = [f"/{hidden}" if hidden else "", url.netloc.rpartition("@")[0]]
-    found += [secret for secret in (hidden, url.password or "") if len(secret) >= _MASKABLE]
+    whole = [secret for secret in (hidden, url.password or "") if len(secret) >= _MASKABLE]
+    found = [*whole, f"/{hidden}" if hidden else "", url.netloc.rpartition("@")[0]]
     return tuple(dict.fromkeys(secret for secret in found if secret))
