@@ -144,9 +144,11 @@ class Client:
         self.stream = stream
         self.head = b""
         self._buffer = bytearray()
+        self._sending = trio.Lock()
 
     async def send(self, data: bytes) -> None:
-        await self.stream.send_all(data)
+        async with self._sending:
+            await self.stream.send_all(data)
 
     async def upgrade(self, path: str = f"/stream/live/{KEY}", **changes: str | None) -> int:
         await self.send(request(path, **changes))
