@@ -65,7 +65,11 @@ async def test_card_chunks(
     shaper = _Shaper(round(timeslice * NS_PER_S), random.Random(seed))  # noqa: S311 - shape, not secrecy
     with tempfile.TemporaryFile() as stderr:
         process = await trio.lowlevel.open_process(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,  # a terminal's Ctrl-C is for us to act on, not for FFmpeg
         )
         assert process.stdout is not None  # noqa: S101 - stdout=PIPE
         start = trio.current_time() + _START_UP
@@ -76,7 +80,10 @@ async def test_card_chunks(
                     if realtime:
                         await trio.sleep_until(start + ready_at / NS_PER_S)
                     yield chunk
-            if rest := shaper.finish():
+            ready_at, rest = shaper.finish()
+            if realtime:
+                await trio.sleep_until(start + ready_at / NS_PER_S)
+            if rest:
                 yield rest
             if await process.wait() != 0 or not shaper.started:
                 raise CardFailed(f"the test card ended: {_last_words(stderr)}")
@@ -124,11 +131,12 @@ class _Shaper:
                     self._cut_at = frame.timestamp + self._timeslice
                 self._slice.append(frame)
 
-    def finish(self) -> bytes:
-        """Return everything that is left: the last chunk, which ends with its last frame."""
+    def finish(self) -> tuple[int, bytes]:
+        """Return everything that is left, as `take` does: the last chunk ends with its last frame."""
+        ready_at = self._slice[-1].timestamp if self._slice else 0
         rest = self._held + (self._muxer.mux(self._slice) if self._muxer else b"")
         self._held, self._slice = b"", []
-        return rest
+        return ready_at, rest
 
     def _on_one_clock(self, frame: Frame) -> Frame:
         # FFmpeg 5.1 counts Opus' codec delay twice and shifts the video instead: each track's first frame
