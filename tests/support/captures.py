@@ -48,6 +48,11 @@ class Capture:
             pos += chunk.size
         return out
 
+    def times(self) -> list[float]:
+        """When the chunks came, in seconds since the first."""
+        first = self.chunk_list[0].at_ms
+        return [(chunk.at_ms - first) / 1000 for chunk in self.chunk_list]
+
     def recorders(self) -> list[bytes]:
         """The bytes of each MediaRecorder, in order."""
         joined: dict[int, list[bytes]] = {}
