@@ -51,7 +51,7 @@ def load(path: Path, sink_types: SinkTypes) -> Config:
     those of the pipelines that these streams use; other pipelines may name files that do not
     exist yet.
 
-    Raises `ConfigError` with every problem found; nothing else, whatever the files hold.
+    Raises `ConfigError` with every problem found, and nothing else.
     """
     report = Report(path)
     table = report.read(path)
@@ -116,11 +116,17 @@ def _pipelines(
     path: Path, directory: Path, sink_types: SinkTypes, report: Report
 ) -> dict[str, Pipeline | None] | None:
     """Each pipeline by its id, None for one with problems; None altogether without a directory."""
-    if not directory.is_dir():
-        text = f'there is no directory {report.shown(directory)}; "ingestd init" writes the shipped one'
+    shown = report.shown(directory)
+    try:
+        files = sorted(file for file in directory.iterdir() if file.suffix == ".toml")
+    except (FileNotFoundError, NotADirectoryError):
+        text = f'there is no directory {shown}; "ingestd init" writes the shipped one'
         report.add(path, "pipelines.dir", text)
         return None
-    files = sorted(directory.glob("*.toml"))
+    except OSError as error:
+        report.add(path, "pipelines.dir", f"cannot read {shown}: {error.strerror}")
+        return None
+    files = [file for file in files if not file.name.startswith(".")]  # an editor's own
     return {file.stem: load_pipeline(report.shown(file), sink_types, report) for file in files}
 
 

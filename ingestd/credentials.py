@@ -11,6 +11,7 @@ from ingestd.errors import IngestdError
 CREDENTIAL = "credential:"
 #: Printable ASCII without spaces: all that a key or a URL may be made of.
 SECRET = re.compile(r"[!-~]{1,1024}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}", re.ASCII)
 _LONGEST = 4096
 
 
@@ -26,7 +27,7 @@ def locate(spec: str) -> Path:
     if not spec.startswith(CREDENTIAL):
         return Path(spec)
     name = spec.removeprefix(CREDENTIAL)
-    if not name or "/" in name or name.startswith("."):
+    if _NAME.fullmatch(name) is None:
         raise CredentialError(f'"{spec}" is no credential; expected "credential:NAME"')
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -56,8 +57,8 @@ def check_files(path: Path, pipeline: Pipeline, report: Report) -> None:
             try:
                 if value and "key_file" in marks:
                     read_secret(value)
-                elif value and "file" in marks and not locate(value).is_file():
-                    report.add(path, key, f"there is no file {value}")
+                elif value and "file" in marks and not os.access(locate(value), os.R_OK):
+                    report.add(path, key, f"there is no readable file {value}")
             except CredentialError as error:
                 report.add(path, key, str(error))
 

@@ -37,10 +37,12 @@ class Report:
         """The parsed file, or None with a problem."""
         try:
             return tomllib.loads(path.read_text("utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            self.add(path, "", f"not valid TOML: {error}")
         except UnicodeDecodeError:
             self.add(path, "", "not valid TOML: expected UTF-8 text")
+        except tomllib.TOMLDecodeError as error:
+            self.add(path, "", f"not valid TOML: {error}")
+        except (ValueError, RecursionError):  # digits without end, brackets without end
+            self.add(path, "", "not usable TOML: a number is too long, or arrays are nested too deep")
         except FileNotFoundError:
             self.add(path, "", _MISSING)
         except OSError as error:

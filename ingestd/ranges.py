@@ -38,7 +38,7 @@ def rate_between(low: str, high: str) -> Validator:
 
 def number_between(low: float, high: float, *, zero: str = "") -> Validator:
     """A number from *low* to *high*; with *zero*, 0 is allowed too and means that."""
-    return _between(low, high, lambda number: f"{number:g}" if number < 10**6 else f"{number}", zero)
+    return _between(low, high, _show_number, zero)
 
 
 def one_of(*allowed: int) -> Validator:
@@ -46,7 +46,7 @@ def one_of(*allowed: int) -> Validator:
 
     def validate(_instance: Any, _attribute: Any, value: Any) -> None:
         if value not in allowed:
-            raise ValueError(f"expected one of {', '.join(map(str, allowed))}; got {value}")
+            raise ValueError(f"expected one of {', '.join(map(str, allowed))}; got {_show_number(value)}")
 
     return validate
 
@@ -70,6 +70,12 @@ def each(validator: Validator, *, at_most: int) -> Validator:
             validator(instance, attribute, item)
 
     return validate
+
+
+def _show_number(number: float) -> str:
+    if isinstance(number, int):
+        return str(number) if abs(number) < 10**15 else "a huge number"
+    return f"{number:g}"
 
 
 def _between(low: float, high: float, show: Callable[[float], str], zero: str) -> Validator:

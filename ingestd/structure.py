@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -95,7 +96,12 @@ class Structurer:
     def _path(self, value: object, _kind: object) -> Path:
         if not (isinstance(value, str) and value):
             raise Mismatch(f"expected a path in quotes, got {type_name(value)}")
-        return self._base / Path(value).expanduser()
+        if "\0" in value:
+            raise ValueError("expected a path, got one with a zero byte")
+        try:
+            return self._base / Path(value).expanduser()
+        except RuntimeError:  # ~ without a home, ~user without a user
+            raise ValueError(f'expected a path, got "{value}" without such a home directory') from None
 
     def _key_file(self, value: object, kind: object) -> str:
         if isinstance(value, str) and (not value or value.startswith(CREDENTIAL)):
@@ -176,7 +182,10 @@ def _exactly(kind: type[Any], expected: str) -> Callable[[object, object], Any]:
 def _number(value: object, _kind: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Mismatch(f"expected a number without quotes, got {type_name(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _quantity(parse: Callable[[str], T], expected: str) -> Callable[[object, object], T]:

@@ -122,7 +122,7 @@ def test_files_of_sinks_are_only_needed_once_a_stream_uses_them(tmp_path: Path) 
     assert found == [
         "pipelines/mux.toml: sinks.mux.key_file: cannot read mux-key: No such file or directory; "
         "expected a file with the key",
-        "pipelines/mux.toml: sinks.mux.ca_file: there is no file ca.pem",
+        "pipelines/mux.toml: sinks.mux.ca_file: there is no readable file ca.pem",
     ]
 
 
