@@ -113,6 +113,9 @@ def _unlace(body: memoryview, pos: int, offset: int, lacing: int) -> list[memory
         frames.append(body[pos : pos + length])
         pos += length
     frames.append(body[pos:])
+    if not all(frames):
+        # Nobody sends these, and a block of 8 bytes could claim 256 of them.
+        raise MediaError(offset, "an empty laced frame")
     return frames
 
 

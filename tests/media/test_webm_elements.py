@@ -79,7 +79,7 @@ def test_a_block_group_says_by_its_references_whether_it_is_a_keyframe() -> None
     assert second == Frame(1, 95 * NS_PER_MS, False, b"p", 40 * NS_PER_MS)
 
 
-LACED = [bytes([65 + index]) * size for index, size in enumerate((3, 700, 255, 0, 1))]
+LACED = [bytes([65 + index]) * size for index, size in enumerate((3, 700, 255, 2, 1))]
 
 
 def xiph(frames: list[bytes]) -> bytes:

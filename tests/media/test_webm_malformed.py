@@ -23,7 +23,7 @@ from ingestd.media.ebml import (
 from ingestd.media.frames import Event
 from ingestd.media.webm_demux import Demuxer
 from tests.media.tools import block, cluster, demux, ebml_head, frames_of, init, plain, simple, track_entry
-from tests.support.captures import capture, captures
+from tests.support.captures import Capture, capture, captures
 
 MAX_FRAME = 300_000
 
@@ -149,6 +149,11 @@ WRONG = {
         "beyond",
     ),
     "EBML lacing cut short": (INIT + cluster(simple(b"\x05\x81", flags=6)), len(INIT) + 15, "missing"),
+    "laced frames of nothing": (
+        INIT + cluster(simple(b"\xff", flags=4)),
+        len(INIT) + 15,
+        "empty laced frame",
+    ),
     "lacing without a count": (
         INIT + cluster(simple(b"", flags=6)),
         len(INIT) + 15,
@@ -216,7 +221,9 @@ def test_a_skipped_element_is_not_held_back() -> None:
     piece=st.sampled_from([1, 7, 1000]),
 )
 @settings(max_examples=400, deadline=None)
-def test_flipped_bits_give_events_or_a_media_error(recorded, flips, piece) -> None:  # type: ignore[no-untyped-def]
+def test_flipped_bits_give_events_or_a_media_error(
+    recorded: Capture, flips: list[tuple[int, int]], piece: int
+) -> None:
     """Whatever bits flip, only MediaError is raised, alike for all splits, and memory stays bounded."""
     data = bytearray(recorded.data()[:6000])
     for position, mask in flips:
