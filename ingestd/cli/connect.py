@@ -1,0 +1,64 @@
+"""What the commands that talk to a daemon share: where it is, and failures as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import trio
+
+from ingestd.cli.common import load_config
+from ingestd.client.api import DaemonUnreachable
+from ingestd.config import Address, Config
+from ingestd.errors import IngestdError, leaves
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach one that listens everywhere
+
+
+def api_option(command: F) -> F:
+    """Adds ``--url URL`` of the control listener; the command gets it as *url*, or None."""
+    return click.option(
+        "--url",
+        metavar="URL",
+        help="The daemon's control address. Default: [control] bind of the configuration.",
+    )(command)
+
+
+def api_url(url: str | None, config_path: Path) -> str:
+    """The control API's base URL: *url*, or from the configuration, or where a daemon is by default."""
+    if url is None:
+        return f"http://{reachable(config_or_defaults(config_path).control.bind, '[control] bind')}"
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter("expected a URL like http://127.0.0.1:8080", param_hint="--url")
+    return url.rstrip("/")
+
+
+def config_or_defaults(path: Path) -> Config:
+    """The configuration in *path*; the defaults if nobody named one and there is none here."""
+    source = click.get_current_context().get_parameter_source("config_path")
+    if source is click.core.ParameterSource.DEFAULT and not path.exists():
+        return Config(path=path.absolute())
+    return load_config(path)
+
+
+def reachable(address: Address, key: str) -> Address:
+    """Where a client on this machine finds a listener on *address*, which the configuration has in *key*."""
+    if address.port == 0:
+        raise click.UsageError(f"{key} takes any free port: give --url with the one in the daemon's log")
+    return Address(host=_ANY.get(address.host, address.host), port=address.port)
+
+
+def run(main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """``trio.run``; failures that have a name end the command with their text and exit status 1."""
+    try:
+        return trio.run(main, *args)
+    except* (IngestdError, OSError) as group:
+        errors = leaves(group)
+        text = "; ".join(str(error) for error in errors)
+        if any(isinstance(error, DaemonUnreachable) for error in errors):
+            text += '\nIs the daemon running? Start it with "ingestd run", or say where it is with --url.'
+        raise click.ClickException(text) from None

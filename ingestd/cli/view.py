@@ -1,0 +1,173 @@
+"""How a stream's status looks: in a terminal of 80 columns or more, and as one plain line.
+
+What is shown is the API's JSON (`ingestd.live.status`) with the bit rates that `Rates` makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ingestd.cli.rates import PUBLISHER
+from ingestd.cli.wording import clock, rate, size
+
+_STYLES = {
+    "live": "green",
+    "running": "green",
+    "connecting": "yellow",
+    "starting": "yellow",
+    "interrupted": "yellow",
+    "backing_off": "yellow",
+    "failed": "bold red",
+}
+_LABEL = 10
+
+
+def stream_view(status: dict[str, Any], rates: dict[str, float], now: datetime) -> RenderableType:
+    """One stream in full: its state, what comes in, the encoder, and a row a sink with its last error."""
+    lines: list[RenderableType] = [_title(status, now)]
+    if status["state"] == "idle":
+        return lines[0]
+    lines.append(_labelled("source", _source(status, rates)))
+    if encoder := status["encoder"]:
+        lines.append(_labelled("encoder", _encoder(encoder)))
+        if encoder["last_error"]:
+            lines.append(_error("", encoder))
+    elif status["sinks"]:
+        lines.append(_labelled("encoder", Text("none: the source is passed on as it is", "dim")))
+    if status["sinks"]:
+        lines.append(_sinks(status, rates, now))
+        lines += [_error(sink["name"], sink) for sink in status["sinks"] if sink["last_error"]]
+    if status.get("cause"):
+        lines.append(Text(f"failed: {status['cause']}", "bold red"))
+    return Group(*lines)
+
+
+def streams_table(streams: Iterable[dict[str, Any]], now: datetime) -> Table:
+    """All streams, a row each."""
+    table = _table("stream", "state", "for", "pipeline", "publisher", "received", "sinks")
+    for status in streams:
+        publisher = (status["publisher"] or {}).get("remote") or "–"
+        received = size(status["bytes"]) if status.get("session") else "–"
+        table.add_row(
+            Text(status["name"], "bold"), _state(status["state"]), _since(status, now), status["pipeline"],
+            publisher, received, _sink_counts(status["sinks"]),
+        )  # fmt: skip
+    return table
+
+
+def plain_line(status: dict[str, Any], rates: dict[str, float], now: datetime) -> str:
+    """One stream in one line, for logs and pipes: ``demo live 0:42 in 412 kbit/s …``."""
+    words = [status["name"], status["state"], _since(status, now)]
+    if status["state"] != "idle":
+        words += ["· in", rate(rates.get(PUBLISHER))]
+    if encoder := status["encoder"]:
+        words += ["· encoder", encoder["state"], f"{encoder['fps']:.1f} fps", f"{encoder['speed']:.2f}x"]
+    for sink in status["sinks"]:
+        words += ["·", sink["name"], sink["state"], rate(rates.get(f"sink:{sink['name']}"))]
+        words += [output] if (output := _output(status, sink)) else []
+        if sink["restarts"]:
+            words.append(f"{sink['restarts']} restarts")
+        if sink["last_error"]:
+            words.append(f"({sink['last_error']})")
+    if status.get("cause"):
+        words += ["·", status["cause"]]
+    return " ".join(word for word in words if word)
+
+
+def _title(status: dict[str, Any], now: datetime) -> Text:
+    text = Text.assemble((status["name"], "bold"), "  ", _state(status["state"]))
+    text.append(f" {_since(status, now)}".rstrip())
+    text.append(f"   pipeline {status['pipeline']}", "dim")
+    if status.get("session"):
+        text.append(f"   session {status['session']}", "dim")
+    return text
+
+
+def _source(status: dict[str, Any], rates: dict[str, float]) -> Text:
+    parts = [_track(track) for track in (status.get("source") or {}).get("tracks", [])]
+    parts += [rate(rates.get(PUBLISHER)), size(status["bytes"]), f"{status['chunks']} chunks"]
+    return Text(" · ".join(parts))
+
+
+def _track(track: dict[str, Any]) -> str:
+    if track["kind"] == "video":
+        return f"{track['codec']} {track['width']}×{track['height']}"
+    return f"{track['codec']} {(track['sample_rate'] or 0) / 1000:g} kHz"
+
+
+def _encoder(encoder: dict[str, Any]) -> Text:
+    text = _state(encoder["state"])
+    text.append(f" · {encoder['fps']:.1f} fps · {encoder['speed']:.2f}x", "default")
+    for what, style in (("dropped", "yellow"), ("duplicated", "dim")):
+        if encoder[what]:
+            text.append(f" · {encoder[what]} {what}", style)
+    if encoder["restarts"]:
+        text.append(f" · {encoder['restarts']} restarts", "yellow")
+    return text
+
+
+def _sinks(status: dict[str, Any], rates: dict[str, float], now: datetime) -> Table:
+    table = _table("sink", "state", "for", "bitrate", "fps", "output", "restarts")
+    for sink in status["sinks"]:
+        output = Text(_output(status, sink))
+        if sink["dropped_frames"]:
+            output.append(f" {sink['dropped_frames']} dropped", "yellow")
+        table.add_row(
+            Text(sink["name"], "bold"), _state(sink["state"]), _since(sink, now),
+            rate(rates.get(f"sink:{sink['name']}")), f"{sink['fps']:.1f}" if sink.get("fps") else "–",
+            output, Text(str(sink["restarts"]), "yellow" if sink["restarts"] else "dim"),
+        )  # fmt: skip
+    return table
+
+
+def _output(status: dict[str, Any], sink: dict[str, Any]) -> str:
+    """What a sink has made: its last segment and that one's age, else how much went out."""
+    if segment := sink.get("last_segment"):
+        # Its name begins with the session's, which the title has.
+        segment = segment.removeprefix(f"{status.get('session')}-")
+        age = f", {sink['last_segment_age']:.1f} s ago" if sink["state"] == "running" else ""
+        return f"{segment}{age}"
+    return size(sink["sent_bytes"]) if sink["sent_bytes"] else ""
+
+
+def _error(name: str, health: dict[str, Any]) -> Text:
+    style = "red" if health["state"] in ("failed", "backing_off") else "dim"
+    who = f"{name}: " if name else ""
+    return Text(" " * _LABEL + f"{who}last error: {health['last_error']}", style)
+
+
+def _sink_counts(sinks: list[dict[str, Any]]) -> Text:
+    states = [sink["state"] for sink in sinks]
+    counts = {state: states.count(state) for state in dict.fromkeys(states)}
+    return Text(", ").join(
+        Text(f"{count} {state.replace('_', ' ')}", _STYLES.get(state, "dim"))
+        for state, count in counts.items()
+    )
+
+
+def _state(state: str) -> Text:
+    return Text(f"● {state.replace('_', ' ')}", _STYLES.get(state, "dim"))
+
+
+def _since(status: dict[str, Any], now: datetime) -> str:
+    """How long it has been so; empty for what has not begun."""
+    if not status["since"]:
+        return ""
+    return clock((now - datetime.fromisoformat(status["since"])).total_seconds())
+
+
+def _labelled(label: str, text: Text) -> Text:
+    return Text.assemble((label.ljust(_LABEL), "cyan"), text)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="cyan")
+    for column in columns:
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    return table
