@@ -65,6 +65,11 @@ class _Receiver:
         except trio.BrokenResourceError:
             log.debug("connection_reset", remote=remote)
             return
+        except Exception as error:
+            # As below; without the exception's text, which could quote a key that is not known yet.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.critical("connection_failed", remote=remote, traceback=where + type(error).__name__)
+            return
         if upgrade is None:
             return
         wire = Wire(stream, FrameWatch(self._config.max_message), upgrade.request)

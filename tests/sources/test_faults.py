@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.sources.receiving import BINARY, CLOSE, KEY, PING, TEXT, Door, frame, receiver, request
 
@@ -130,3 +131,24 @@ async def test_a_bug_ends_one_stream_and_not_all() -> None:
         assert await client.close_code() == (1011, "internal error")
         await healthy.send(frame(BINARY, b"still here"))
         assert await door.chunks.receive() == b"still here"
+
+
+async def test_a_bug_in_the_handshake_ends_one_connection_and_not_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is logged without the exception's own words, which may quote the request."""
+
+    async def broken(stream: object) -> None:
+        raise RuntimeError(KEY)
+
+    async with receiver() as r:
+        healthy = await r.publisher()
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr("ingestd.sources.websocket.read_upgrade", broken)
+            client = await r.connect()
+            assert await client.end() == "closed"
+        assert [log["event"] for log in logs] == ["connection_failed"]
+        assert "RuntimeError" in logs[0]["traceback"]
+        assert KEY not in repr(logs)
+        await healthy.send(frame(BINARY, b"still here"))
+        assert await r.door.chunks.receive() == b"still here"
