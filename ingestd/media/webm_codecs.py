@@ -1,7 +1,7 @@
 """The element ids of WebM and Matroska (RFC 9559) and the names of their codecs.
 
-FFmpeg's short names are used everywhere else; Matroska's codec ids (RFC 9559, section 27.7, and
-the codec mappings draft) only at the edge, here.
+FFmpeg's short names are used everywhere else; Matroska's codec ids (the CELLAR group's
+"Matroska Media Container Codec Specifications") only at the edge, here.
 """
 
 from __future__ import annotations
