@@ -1,4 +1,4 @@
-"""The daemon: the one place that knows everything. Its nursery tree is the architecture:
+"""The daemon: the one place that knows everything. Its nursery tree is the architecture.
 
     daemon
      ├ signals           SIGTERM, SIGINT → stop
@@ -13,20 +13,20 @@ It stops from the outside in: no new publishers, sessions end in order, then the
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-import hypercorn.config
-import hypercorn.trio
 import structlog
 import trio
 from attrs import frozen
 
 from ingestd import __version__
 from ingestd.config import Address, Config
+from ingestd.control import server
 from ingestd.control.app import create_app
-from ingestd.live.capabilities import find_ffmpeg
+from ingestd.errors import IngestdError
+from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
 from ingestd.live.journal import JournalWriter
 from ingestd.live.recording import recover
 from ingestd.live.streams import Streams
@@ -45,6 +45,14 @@ class Running:
     stop: Callable[[], None]
 
 
+class CannotListen(IngestdError):
+    """An address of the configuration cannot be listened on; the text says which, and why."""
+
+
+class StateUnusable(IngestdError):
+    """``storage.state_dir`` cannot be made or written to; the text says why."""
+
+
 async def serve(
     config: Config,
     *,
@@ -53,33 +61,86 @@ async def serve(
 ) -> None:
     """Run until SIGTERM, SIGINT or `Running.stop`; then end every session within ``shutdown.timeout``.
 
-    Raises `FfmpegMissing`, and OSError for an address that cannot be listened on. On return no
-    process and no task of it is left.
+    Raises `FfmpegMissing`, `StateUnusable` and `CannotListen`. On return no process and no task of
+    it is left.
     """
-    state = config.storage.state_dir
-    await trio.to_thread.run_sync(lambda: state.mkdir(parents=True, exist_ok=True, mode=0o750))
-    ffmpeg = await find_ffmpeg(config.ffmpeg)
-    log.info("daemon_starting", version=__version__, ffmpeg=ffmpeg.version, state_dir=str(state))
-    await recover(state / "recordings", ffmpeg.path)
     stopping = trio.Event()
     async with trio.open_nursery() as services:
         if handle_signals:
             await services.start(_signals, stopping.set)
-        writer = JournalWriter(config.journal.ack, config.journal.min_free)
-        await services.start(writer.run)
-        async with trio.open_nursery() as sessions:
-            streams = Streams(config, ffmpeg.path, writer, sessions)
-            control = await services.start(_control, config, streams)
-            ingest = addresses(await services.start(websocket.serve, config.ingest, streams))
-            log.info("daemon_ready", ingest=ingest, control=control)
-            task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
-            await stopping.wait()
-            log.info("daemon_stopping", live=streams.live)
-            streams.drain()
-            # A session ends itself within shutdown.timeout; this holds should that fail.
-            sessions.cancel_scope.deadline = trio.current_time() + config.shutdown.timeout + 5
+        async with trio.open_nursery() as starting:
+            # A stop may come while recordings are recovered, which can take long.
+            starting.start_soon(_cancel_when, stopping, starting.cancel_scope)
+            ffmpeg = await _prepare(config)
+            starting.cancel_scope.cancel()
+        if not stopping.is_set():
+            await _run(config, ffmpeg, services, stopping, task_status)
         services.cancel_scope.cancel()
     log.info("daemon_stopped")
+
+
+async def _prepare(config: Config) -> Ffmpeg:
+    """What must be there before the first publisher: a place to write, FFmpeg, the recordings of a crash."""
+    state = config.storage.state_dir
+    try:
+        await trio.to_thread.run_sync(_make_writable, state)
+    except OSError as error:
+        raise StateUnusable(
+            f"storage.state_dir: cannot write to {state} ({error.strerror}); "
+            "make it a directory that this user may write to"
+        ) from error
+    ffmpeg = await find_ffmpeg(config.ffmpeg)
+    log.info("daemon_starting", version=__version__, ffmpeg=ffmpeg.version, state_dir=str(state))
+    await recover(state / "recordings", ffmpeg.path)
+    return ffmpeg
+
+
+async def _run(
+    config: Config,
+    ffmpeg: Ffmpeg,
+    services: trio.Nursery,
+    stopping: trio.Event,
+    task_status: trio.TaskStatus[Running],
+) -> None:
+    """From the first listener to the end of the last session."""
+    writer = JournalWriter(config.journal.ack, config.journal.min_free)
+    await services.start(writer.run)
+    async with trio.open_nursery() as sessions:
+        streams = Streams(config, ffmpeg.path, writer, sessions)
+        app = create_app(streams)
+        bind = config.control.bind
+        control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
+        receiver = services.start(websocket.serve, config.ingest, streams)
+        ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
+        log.info("daemon_ready", ingest=ingest, control=control)
+        task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
+        await stopping.wait()
+        log.info("daemon_stopping", live=streams.live)
+        streams.drain()
+        # A session ends itself within shutdown.timeout; this holds should that fail.
+        sessions.cancel_scope.deadline = trio.current_time() + config.shutdown.timeout + 5
+
+
+async def _listen(
+    table: str, bind: Address, start: Awaitable[list[trio.SocketListener]]
+) -> list[trio.SocketListener]:
+    try:
+        return await start
+    except OSError as error:
+        cause = error.__cause__ if error.strerror is None else error  # trio's own, for several addresses
+        why = getattr(cause, "strerror", None) or str(error)
+        raise CannotListen(f"{table}.bind: cannot listen on {bind}: {why}") from error
+
+
+def _make_writable(state: Path) -> None:
+    state.mkdir(parents=True, exist_ok=True, mode=0o750)
+    with tempfile.TemporaryFile(dir=state):
+        pass
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 def addresses(listeners: list[trio.SocketListener]) -> list[str]:
@@ -94,18 +155,3 @@ async def _signals(stop: Callable[[], None], *, task_status: trio.TaskStatus[Non
         async for number in signals:
             log.info("signal_received", signal=signal.Signals(number).name)
             stop()
-
-
-async def _control(config: Config, streams: Streams, *, task_status: trio.TaskStatus[list[str]]) -> None:
-    server = hypercorn.config.Config()
-    server.bind = [str(config.control.bind)]
-    server.accesslog = None
-    server.errorlog = None
-    server.graceful_timeout = 2
-    server.include_server_header = False
-    app: Any = create_app(streams)
-    async with trio.open_nursery() as nursery:
-        # Hypercorn ends on this trigger; it must not see our signals.
-        serve = partial(hypercorn.trio.serve, app, server, shutdown_trigger=trio.sleep_forever)
-        addresses: list[str] = await nursery.start(serve)
-        task_status.started([address.removeprefix("http://") for address in addresses])

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def configure(config: LogConfig) -> None:
-    """Set up structlog, and the standard library's loggers of our dependencies, for the process."""
+    """Set up structlog, and the standard library's loggers of our dependencies, for the process.
+
+    Tracebacks come without local variables, which hold keys.
+    """
     level = getattr(logging, config.level.upper())
     console = config.format == "console" or (config.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -25,10 +28,14 @@ def configure(config: LogConfig) -> None:
     ]
     renderer: Processor
     if console:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     else:
-        shared.append(structlog.processors.dict_tracebacks)
-        renderer = structlog.processors.JSONRenderer()
+        plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        shared.append(structlog.processors.ExceptionRenderer(plain))
+        # A value that is no JSON type comes as text, and one with a secret in its repr should not be logged.
+        renderer = structlog.processors.JSONRenderer(default=str)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -36,7 +43,24 @@ def configure(config: LogConfig) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _named, renderer],
+            foreign_pre_chain=[
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.PositionalArgumentsFormatter(),
+                *shared,
+            ],
+        )
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(capture=True)
+
+
+def _named(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A dependency's record: its words are the message, the event's name is a constant as all are."""
+    event["message"] = event.pop("event", "")
+    event["event"] = "library_says"
+    return event

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
 
 from ingestd.control import health, hls, streams
+from ingestd.control.errors import http_problem
 from ingestd.live.streams import Streams
 
 
 def create_app(running: Streams) -> QuartTrio:
     """The Quart application over *running*."""
     app = QuartTrio("ingestd", static_folder=None)
+    app.register_error_handler(HTTPException, http_problem)
     app.register_blueprint(health.blueprint(running))
     app.register_blueprint(streams.blueprint(running))
     app.register_blueprint(hls.blueprint(running))

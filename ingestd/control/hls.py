@@ -1,12 +1,20 @@
-"""``/hls/{stream}/…``: playlists and segments from disk, for small audiences; a web server serves large ones."""
+"""``/hls/{stream}/…``: playlists and segments from disk, for small audiences.
+
+A web server in front, or on the same directory, serves large ones.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from typing import Literal, TypeAlias
 
 import trio
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
+from quart_trio.wrappers.response import TrioFileBody
 
+from ingestd.control.errors import not_found
 from ingestd.live.streams import Streams
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.(m3u8|ts|m4s|mp4)")
@@ -16,30 +24,48 @@ _TYPES = {
     "m4s": "video/iso.segment",
     "mp4": "video/mp4",
 }
-_MAX_SEGMENT = 256 * 2**20
+_BUFFER = 256 * 2**10
+
+Caching: TypeAlias = Literal["no-cache", "public, max-age=3600, immutable"]
 
 
 def blueprint(running: Streams) -> Blueprint:
     blueprint = Blueprint("hls", __name__, url_prefix="/hls")
-    root = running.config.storage.state_dir / "hls"
+    root = trio.Path(running.config.storage.state_dir / "hls")
 
     @blueprint.get("/<stream>/<name>")
     async def serve(stream: str, name: str) -> Response:
         match = _NAME.fullmatch(name)
         if match is None or stream not in running.config.streams:
-            return Response("not found\n", 404, content_type="text/plain; charset=utf-8")
-        path = trio.Path(root / stream / name)
+            return not_found("there is no such playlist or segment")
+        path = root / stream / name
         try:
-            if (await path.stat()).st_size > _MAX_SEGMENT:
-                return Response("too large\n", 500, content_type="text/plain; charset=utf-8")
-            body = await path.read_bytes()
+            # A playlist changes with each segment, and whole: read it at once. A segment never changes.
+            found = await path.stat()
+            playlist = await path.read_bytes() if match[1] == "m3u8" else None
         except FileNotFoundError:
-            return Response("not found\n", 404, content_type="text/plain; charset=utf-8")
-        response = Response(body, content_type=_TYPES[match.group(1)])
-        # A playlist changes with each segment; a segment never does.
-        live = match.group(1) == "m3u8"
-        response.headers["Cache-Control"] = "no-cache" if live else "public, max-age=3600, immutable"
+            return not_found("there is no such playlist or segment; segments go when they leave the playlist")
+        if not stat.S_ISREG(found.st_mode):
+            return not_found("there is no such playlist or segment")
+        if playlist is not None:
+            response = Response(playlist)
+            caching: Caching = "no-cache"
+            await response.add_etag()
+        else:
+            response = Response(TrioFileBody(os.fspath(path), buffer_size=_BUFFER))
+            response.content_length = found.st_size
+            caching = "public, max-age=3600, immutable"
+            response.set_etag(f"{found.st_mtime_ns:x}-{found.st_size:x}")
+        response.content_type = _TYPES[match[1]]
+        response.headers["Cache-Control"] = caching
+        return await response.make_conditional(
+            request, accept_ranges=True, complete_length=response.content_length
+        )
+
+    @blueprint.after_request
+    async def for_any_page(response: Response) -> Response:
         response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Expose-Headers"] = "Content-Length, Content-Range, Date"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 

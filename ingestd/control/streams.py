@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import Blueprint, Response, jsonify
 
+from ingestd.control.errors import not_found
 from ingestd.live.status import stream_status
 from ingestd.live.streams import Streams
 
@@ -21,14 +22,15 @@ def blueprint(running: Streams) -> Blueprint:
         )
 
     @blueprint.get("/<name>")
-    async def show(name: str) -> tuple[Response, int]:
+    async def show(name: str) -> Response:
         stream = config.streams.get(name)
         if stream is None:
-            body = jsonify(
-                type="about:blank", title="Not Found", status=404, detail=f'no stream is called "{name}"'
-            )
-            body.content_type = "application/problem+json"  # RFC 9457
-            return body, 404
-        return jsonify(stream_status(stream, running.sessions.get(name))), 200
+            return not_found(f'no stream is called "{name}"')
+        return jsonify(stream_status(stream, running.sessions.get(name)))
+
+    @blueprint.after_request
+    async def fresh(response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     return blueprint
