@@ -22,7 +22,7 @@ class Publication:
     """A publisher that was admitted to *stream*.
 
     The source sends each message as it came into *chunks* (a bounded channel: a full one is to be
-    felt by the sender) and closes it when the publisher is gone; *stats* counts for the API.
+    felt by the sender) and closes it when the publisher is gone.
     The session asks for the publisher's end by `close`; the source waits for it in `wait_closing`.
     """
 
