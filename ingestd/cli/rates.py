@@ -1,46 +1,50 @@
-"""Bit rates between two looks at a stream's status."""
+"""Bit rates from byte counts that were looked at now and then."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 PUBLISHER = "publisher"
 """What the rate of the source is called; sinks are ``sink:NAME``."""
 
 
-@frozen(slots=True)
-class _Look:
-    at: float
-    counts: dict[str, int]
+@define(eq=False)
+class Window:
+    """Remembers byte counts by name for *seconds*."""
+
+    seconds: float = 5.0
+    _looks: deque[tuple[float, dict[str, int]]] = field(factory=deque)
+
+    def take(self, counts: dict[str, int], now: float) -> dict[str, float]:
+        """Add *counts* at *now* (seconds on any steady clock); the bits a second since the oldest look.
+
+        Empty at first, and without the names that the oldest look did not have.
+        """
+        self._looks.append((now, counts))
+        while len(self._looks) > 2 and now - self._looks[1][0] >= self.seconds:
+            self._looks.popleft()
+        then, before = self._looks[0]
+        if now <= then:
+            return {}
+        return {name: 8 * (counts[name] - before[name]) / (now - then) for name in counts if name in before}
 
 
 @define(eq=False)
 class Rates:
-    """Remembers one stream's byte counts for *window* seconds; another session begins anew."""
+    """The rates of one stream, from its status; another session begins anew."""
 
-    window: float = 5.0
-    _looks: deque[_Look] = field(factory=deque)
+    _window: Window = field(factory=Window)
     _session: str | None = None
 
     def take(self, status: dict[str, Any], now: float) -> dict[str, float]:
-        """The rates, in bits a second, up to *now* (seconds on any steady clock). Empty at first."""
+        """Look at *status* at *now*, as `Window.take`. Without a publisher nothing flows: empty."""
         if status.get("session") != self._session:
-            self._session = status.get("session")
-            self._looks.clear()
+            self._session, self._window = status.get("session"), Window()
+        if not status["publisher"]:
+            return {}
         counts = {PUBLISHER: status["bytes"]}
         counts |= {f"sink:{sink['name']}": sink["sent_bytes"] for sink in status["sinks"]}
-        self._looks.append(_Look(now, counts))
-        while len(self._looks) > 2 and now - self._looks[1].at >= self.window:
-            self._looks.popleft()
-        first = self._looks[0]
-        passed = now - first.at
-        if passed <= 0:
-            return {}
-        return {
-            name: 8 * (count - first.counts[name]) / passed
-            for name, count in counts.items()
-            if name in first.counts
-        }
+        return self._window.take(counts, now)

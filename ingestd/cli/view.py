@@ -33,13 +33,13 @@ def stream_view(status: dict[str, Any], rates: dict[str, float], now: datetime) 
     lines: list[RenderableType] = [_title(status, now)]
     if status["state"] == "idle":
         return lines[0]
-    lines.append(_labelled("source", _source(status, rates)))
+    lines.append(labelled("source", _source(status, rates)))
     if encoder := status["encoder"]:
-        lines.append(_labelled("encoder", _encoder(encoder)))
+        lines.append(labelled("encoder", _encoder(encoder)))
         if encoder["last_error"]:
             lines.append(_error("", encoder))
     elif status["sinks"]:
-        lines.append(_labelled("encoder", Text("none: the source is passed on as it is", "dim")))
+        lines.append(labelled("encoder", Text("none: the source is passed on as it is", "dim")))
     if status["sinks"]:
         lines.append(_sinks(status, rates, now))
         lines += [_error(sink["name"], sink) for sink in status["sinks"] if sink["last_error"]]
@@ -162,7 +162,8 @@ def _since(status: dict[str, Any], now: datetime) -> str:
     return clock((now - datetime.fromisoformat(status["since"])).total_seconds())
 
 
-def _labelled(label: str, text: Text) -> Text:
+def labelled(label: str, text: Text) -> Text:
+    """A line of a view: what it is about, then *text*."""
     return Text.assemble((label.ljust(_LABEL), "cyan"), text)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import trio
 from attrs import frozen
 from trio_websocket import (
     ConnectionClosed,
     ConnectionRejected,
+    ConnectionTimeout,
     HandshakeError,
     WebSocketConnection,
-    connect_websocket_url,
+    open_websocket_url,
 )
 
 from ingestd.errors import IngestdError
@@ -66,16 +69,14 @@ async def publish(
     Cancelled, it still closes with 1000, within `CLOSE_TIMEOUT`, unless half a chunk is sent.
     """
     sender = _Sender(on_sent)
-    async with trio.open_nursery() as nursery:
-        connection = await _connect(nursery, url, ssl_context)
+    async with _connected(url, ssl_context) as connection:
         try:
             await sender.send(connection, chunks)
         finally:
             # After half a message a close frame would be taken for its rest: then only the socket is closed.
-            timeout = -1.0 if sender.sending and connection.closed is None else CLOSE_TIMEOUT
+            timeout = 0.0 if sender.sending and connection.closed is None else CLOSE_TIMEOUT
             with trio.CancelScope(shield=True, deadline=trio.current_time() + timeout):
                 await connection.aclose()
-        nursery.cancel_scope.cancel()
     closed = connection.closed
     return Closed(
         code=closed.code if closed else 1006,
@@ -93,21 +94,29 @@ class _Sender:
         self.complete = self.sending = False
 
     async def send(self, connection: WebSocketConnection, chunks: AsyncIterable[bytes]) -> None:
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_wait_closed, connection, nursery.cancel_scope)
             try:
-                async for chunk in chunks:
-                    self.sending = True
-                    await connection.send_message(chunk)
-                    self.sending = False
-                    self.chunks += 1
-                    self.bytes += len(chunk)
-                    if self._on_sent is not None:
-                        self._on_sent(len(chunk))
-                self.complete = connection.closed is None
+                await self._send(connection, chunks)
             except ConnectionClosed:
                 pass  # `publish` reports with which code
+            except Exception as error:
+                failure = error
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure  # out here, so that what *chunks* raises arrives as it was, not in a group
+
+    async def _send(self, connection: WebSocketConnection, chunks: AsyncIterable[bytes]) -> None:
+        async for chunk in chunks:
+            self.sending = True
+            await connection.send_message(chunk)
+            self.sending = False
+            self.chunks += 1
+            self.bytes += len(chunk)
+            if self._on_sent is not None:
+                self._on_sent(len(chunk))
+        self.complete = connection.closed is None
 
 
 async def _wait_closed(connection: WebSocketConnection, scope: trio.CancelScope) -> None:
@@ -119,30 +128,33 @@ async def _wait_closed(connection: WebSocketConnection, scope: trio.CancelScope)
         scope.cancel()
 
 
-async def _connect(
-    nursery: trio.Nursery, url: str, ssl_context: ssl.SSLContext | None
-) -> WebSocketConnection:
+@asynccontextmanager
+async def _connected(url: str, ssl_context: ssl.SSLContext | None) -> AsyncIterator[WebSocketConnection]:
+    """The connection; what trio-websocket raises before there is one becomes `ConnectionFailed`."""
+    connection = None
     try:
-        with trio.fail_after(CONNECT_TIMEOUT):
-            return await connect_websocket_url(
-                nursery, url, ssl_context, message_queue_size=1, receive_buffer_size=_RECEIVE_BUFFER
-            )
-    except trio.TooSlowError:
-        raise ConnectionFailed(f"no answer within {CONNECT_TIMEOUT:g} s") from None
+        async with open_websocket_url(
+            url, ssl_context, message_queue_size=1, receive_buffer_size=_RECEIVE_BUFFER,
+            connect_timeout=CONNECT_TIMEOUT, disconnect_timeout=CLOSE_TIMEOUT,
+        ) as connection:  # fmt: skip
+            yield connection
     except ConnectionRejected as rejected:
         said = (rejected.body or b"").decode("utf-8", "replace").strip()
         text = f"the server refused the upgrade with HTTP status {rejected.status_code}"
         raise ConnectionFailed(f"{text}: {said[:200]}" if said else text, rejected.status_code) from None
-    except HandshakeError as error:
-        raise ConnectionFailed(f"no WebSocket handshake: {error or type(error).__name__}") from None
-    except (OSError, trio.BrokenResourceError) as error:
+    except ConnectionTimeout:
+        raise ConnectionFailed(f"no answer within {CONNECT_TIMEOUT:g} s") from None
+    except (HandshakeError, trio.BrokenResourceError) as error:
+        if connection is not None:
+            raise
         raise ConnectionFailed(_why(error)) from None
 
 
 def _why(error: BaseException) -> str:
-    """The cause in words: trio nests what each address of a host answered."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """The innermost cause in words: each layer, and each address of a host, adds one of its own."""
+    while inner := error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__:
+        error = inner
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)  # Trio's own text repeats the address
+    text = getattr(error, "strerror", None) or str(error)
+    return text or f"no WebSocket handshake ({type(error).__name__})"
