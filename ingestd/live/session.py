@@ -19,14 +19,14 @@ import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import structlog
 import trio
 from attrs import define, field
 
 from ingestd.config import Config, Pipeline
-from ingestd.errors import FatalFailure, MediaError
+from ingestd.errors import FatalFailure, MediaError, leaves
 from ingestd.live.encoder import Encoder
 from ingestd.live.hub import Hub
 from ingestd.live.journal import Journal, JournalFull, JournalWriter
@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 SinkRun = Writer | Recording | RawRecording
 
 #: Close codes that a session asks for; see ``docs/publishing.md``.
+INTERNAL_ERROR = 1011
 MEDIA_REFUSED = 4415
 SESSION_FAILED = 4500
 
@@ -72,6 +73,7 @@ class Session:
     since: float = field(factory=time.time)
     started: float = field(factory=time.time)
     cause: str | None = None
+    failed: bool = False
     chunks: int = 0
     size: int = 0
     source: Spool | None = None
@@ -93,10 +95,14 @@ class Session:
                 nursery.start_soon(self._deadline, nursery.cancel_scope)
                 await self._run(chunks)
                 nursery.cancel_scope.cancel()
+        except Exception as error:
+            # A defect of ours in one session: its stream is down, and said to be; the others go on.
+            log.exception("session_crashed", stream=self.stream, session=self.id)
+            self.fail(INTERNAL_ERROR, f"internal error: {type(leaves(error)[0]).__name__}")
         finally:
-            await chunks.aclose()
+            chunks.close()
             self.publication.close(1000, "the session has ended")
-            self._enter(StreamState.FAILED if self.cause else StreamState.ENDED)
+            self._enter(StreamState.FAILED if self.failed else StreamState.ENDED)
             log.info(
                 "session_ended", stream=self.stream, session=self.id, chunks=self.chunks, bytes=self.size,
                 seconds=round(time.time() - self.started, 1), cause=self.cause,
@@ -108,8 +114,8 @@ class Session:
 
     def fail(self, code: int, cause: str) -> None:
         """As `stop`, and the session counts as failed with *cause* (the first one stands)."""
-        if self.cause is None:
-            self.cause = cause
+        if not self.failed:
+            self.failed, self.cause = True, cause
             log.error("session_failed", stream=self.stream, session=self.id, cause=cause)
         self.publication.close(code, cause)
 
@@ -122,20 +128,27 @@ class Session:
         await self._ended.wait()
         await trio.sleep(self.config.shutdown.timeout)
         log.error("session_end_overdue", stream=self.stream, timeout_s=self.config.shutdown.timeout)
-        self.cause = self.cause or "the end took longer than shutdown.timeout and was cut short"
+        self.fail(SESSION_FAILED, "the end took longer than shutdown.timeout and was cut short")
         scope.cancel()
 
     async def _run(self, chunks: trio.MemoryReceiveChannel[bytes]) -> None:
         directory = self.config.storage.state_dir / "journal" / self.stream / self.id
-        await trio.to_thread.run_sync(lambda: directory.mkdir(parents=True, mode=0o750))
         journals: list[Journal] = []
         try:
+            await trio.to_thread.run_sync(lambda: directory.mkdir(parents=True, mode=0o750))
             self.source = await self._spool("source", directory, journals)
+        except OSError as error:
+            self.fail(SESSION_FAILED, f"the journal cannot be begun: {error.strerror}")
+            return
+        try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.source.trim_forever)
                 async with trio.open_nursery() as live:
                     live.start_soon(self._ingest, chunks, self.source)
-                    await self._start(live, self.source, directory, journals, nursery)
+                    try:
+                        await self._start(live, self.source, directory, journals, nursery)
+                    except OSError as error:
+                        self.fail(SESSION_FAILED, f"the state directory cannot be written: {error.strerror}")
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
@@ -158,15 +171,19 @@ class Session:
         try:
             async for chunk in chunks:
                 await source.take(chunk)
-                self.chunks += 1
-                self.size += len(chunk)
+                self._count(chunk)
         except MediaError as error:
+            self._count(chunk)
             self.fail(MEDIA_REFUSED, f"the media cannot be parsed: {error}")
         except JournalFull as error:
             self.fail(SESSION_FAILED, str(error))
         finally:
             source.hub.end()
             self._ended.set()
+
+    def _count(self, chunk: bytes) -> None:
+        self.chunks += 1
+        self.size += len(chunk)
 
     async def _start(
         self,
@@ -176,7 +193,14 @@ class Session:
         journals: list[Journal],
         background: trio.Nursery,
     ) -> None:
-        """Wait for the first frames, then start what the plan asks for."""
+        """Start what keeps the bytes, wait for the first frames, then start what the plan asks for."""
+        place = await trio.to_thread.run_sync(self._place)
+        # A raw recording wants no frames: it has what was sent even where none can be found in it.
+        for sink in self.pipeline.sinks:
+            if _is_raw(sink):
+                self._add(
+                    live, RawRecording(self.stream, sink, place, source, Health(self.stream, sink.name))
+                )
         await source.hub.wait_published(0)
         configuration = source.hub.configuration
         if configuration is None:
@@ -198,28 +222,31 @@ class Session:
                 Health(self.stream, "encoder"), self.config.ffmpeg.threads,
             )  # fmt: skip
             live.start_soon(self._encode, self.encoder)
-        place = await trio.to_thread.run_sync(self._place)
         for sink in self.pipeline.sinks:
-            run = self._sink(sink, place, source, self.program)
-            self.sinks.append(run)
-            live.start_soon(self._write, run)
+            if not _is_raw(sink):
+                self._add(live, self._sink(sink, place, self.program))
+        self.sinks.sort(key=lambda run: self.pipeline.sinks.index(run.sink))
+
+    def _add(self, live: trio.Nursery, run: SinkRun) -> None:
+        self.sinks.append(run)
+        live.start_soon(self._write, run)
 
     def _place(self) -> Place:
         state = self.config.storage.state_dir
         place = Place(
-            stream=self.stream, recordings=state / "recordings" / self.stream, hls=state / "hls" / self.stream,
+            stream=self.stream,
+            recordings=state / "recordings" / self.stream,
+            hls=state / "hls" / self.stream,
             stem=self.id,
-        )  # fmt: skip
+        )
         place.recordings.mkdir(parents=True, exist_ok=True)
         place.hls.mkdir(parents=True, exist_ok=True)
         return place
 
-    def _sink(self, sink: Sink, place: Place, source: Spool, program: Hub) -> SinkRun:
+    def _sink(self, sink: Sink, place: Place, program: Hub) -> SinkRun:
         health = Health(self.stream, sink.name)
         config = self.config.supervisor
         if isinstance(sink, FileSink):
-            if _is_raw(sink):
-                return RawRecording(self.stream, sink, place, source, health)
             return Recording(self.stream, self.ffmpeg, sink, place, config, program, health)
         return Writer(self.stream, self.ffmpeg, sink, place, config, program, health)
 
@@ -244,5 +271,5 @@ class Session:
             await trio.to_thread.run_sync(shutil.rmtree, directory)
 
 
-def _is_raw(sink: Sink) -> bool:
+def _is_raw(sink: Sink) -> TypeGuard[FileSink]:
     return isinstance(sink, FileSink) and sink.format == "raw"

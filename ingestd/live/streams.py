@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-import structlog
 import trio
 from attrs import define, field
 
@@ -14,8 +13,6 @@ from ingestd.errors import PublishRefused
 from ingestd.live.journal import JournalWriter
 from ingestd.live.publication import Publication
 from ingestd.live.session import Session
-
-log = structlog.get_logger(__name__)
 
 #: Close codes of a refusal; see ``docs/publishing.md``.
 UNKNOWN_KEY = 4401
@@ -26,7 +23,7 @@ GOING_AWAY = 1001
 
 @define(eq=False)
 class Streams:
-    """Admits publishers and runs their sessions in *nursery*. Implements `ingestd.live.publication.Admission`."""
+    """Admits publishers and runs their sessions in *nursery*: an `ingestd.live.publication.Admission`."""
 
     config: Config
     ffmpeg: str
@@ -78,10 +75,6 @@ class Streams:
     async def _run(self, session: Session, chunks: trio.MemoryReceiveChannel[bytes]) -> None:
         try:
             await session.run(chunks)
-        except Exception as error:
-            # A defect of ours in one session: its stream is down, and said to be; the others go on.
-            log.exception("session_crashed", stream=session.stream)
-            session.fail(1011, f"internal error: {type(error).__name__}")
         finally:
             self._running.discard(session.stream)
 
