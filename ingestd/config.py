@@ -154,6 +154,7 @@ class Video:
     preset: Preset = "veryfast"
     profile: Literal["baseline", "main", "high"] = "main"
     keyframe_interval: Seconds = field(default=2.0, validator=duration_between("250ms", "30s"))
+    max_keyframe_interval: Seconds = field(default=10.0, validator=duration_between("1s", "10m"))
     # TOML: "1280x720"
     size: PictureSize = field(default=(1280, 720), validator=picture_size)
     fps: float = field(default=30.0, validator=number_between(1, 120))

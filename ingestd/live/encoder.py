@@ -12,7 +12,7 @@ from ingestd.errors import AttemptFailed, MediaError
 from ingestd.live.child import Child, run_child
 from ingestd.live.feeder import Feeder
 from ingestd.live.hub import Configuration, Hub, Mark
-from ingestd.live.plan import plan
+from ingestd.live.plan import Plan, plan
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, Supervisor
 from ingestd.media.ffmpeg import Progress, encoder_args
@@ -20,6 +20,7 @@ from ingestd.media.frames import NS_PER_S, Kind
 
 #: A decoder needs a little before the cut; see docs/ffmpeg.md.
 _PREROLL = 80_000_000
+_TRACK_ENDED = 10 * NS_PER_S
 
 
 @define(eq=False)
@@ -36,6 +37,8 @@ class Encoder:
     threads: int = 0
     progress: Progress = field(factory=Progress)
     _origin: int | None = None
+    _copying: bool = False
+    _copy_no_more: bool = False
 
     async def run(self) -> None:
         """Encode until the source ends. Raises `FatalFailure` when the encoder has failed for good."""
@@ -59,6 +62,7 @@ class Encoder:
                     on_progress=self._progress,
                     on_advance=progress,
                     on_output=self._output,
+                    check=self._check,
                 )
                 await run_child(child, feeder.feed)
 
@@ -66,12 +70,15 @@ class Encoder:
         """Where in the source to begin: at its first frame, or early enough to go on where the program ends."""
         if not self.program.hub.last_timestamp:
             return self.source.oldest_mark()
-        resume = min(self.program.hub.last_timestamp.values()) - _PREROLL
+        last = self.program.hub.last_timestamp.values()
+        # A track that has been silent for so long has ended: there is nothing to go back for.
+        resume = max(min(last), max(last) - _TRACK_ENDED) - _PREROLL
         return self.source.mark_before(resume) or self.source.oldest_mark()
 
     def _args(self, configuration: Configuration, progress_fd: int) -> list[str]:
         video, audio = self.pipeline.video, self.pipeline.audio
-        treatment = plan(self.pipeline, configuration)
+        treatment = Plan("encode", "encode") if self._copy_no_more else plan(self.pipeline, configuration)
+        self._copying = treatment.video == "copy"
         start = audio_start = None
         hub = self.program.hub
         if hub.configuration is not None:
@@ -98,6 +105,17 @@ class Encoder:
             threads=self.threads,
             progress_fd=progress_fd,
         )
+
+    def _check(self) -> str | None:
+        """Under ``auto``, H.264 whose keyframes are too far apart for the sinks is encoded from then on."""
+        video = self.pipeline.video
+        if not self._copying or video.codec != "auto":
+            return None
+        distance = self.source.since_mark() / NS_PER_S
+        if distance <= video.max_keyframe_interval:
+            return None
+        self._copy_no_more = True
+        return f"the source had no keyframe for {distance:.1f} s (video.max_keyframe_interval): encoding it"
 
     def _started(self, pid: int) -> None:
         self.health.pid = pid

@@ -9,6 +9,7 @@ access point (policy ``skip``); each frame that it so misses is counted.
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import deque
 from typing import Literal, Protocol, TypeAlias
 
@@ -26,7 +27,7 @@ MAX_MARKS = 65_536
 
 @frozen(slots=True, eq=False)
 class Configuration:
-    """The tracks that the frames of a batch belong to. Compared by identity: another one, another init segment."""
+    """The tracks of a batch's frames. Compared by identity: another one, another init segment."""
 
     tracks: tuple[Track, ...]
 
@@ -143,6 +144,8 @@ class Subscription:
             if self.policy == "journal" and not self._needs_start and self.cursor < self._hub.window_start:
                 batch = await self._replay()
             else:
+                # Where the pass stands may be given back while the window serves.
+                self._replaying = None
                 batch = self._take()
             if batch is not None:
                 self.cursor = batch.end
@@ -176,8 +179,8 @@ class Subscription:
             if newest is not None and newest.seq > self.cursor:
                 self._drop_to(newest.seq)
                 self._needs_start = False
-            else:
-                # Nothing newer to start from: what is kept of the old run is no use, wait for the next start.
+            elif self.cursor < hub.window_start:
+                # Nothing to start from: what is kept of the old run is no use, wait for the next start.
                 self._drop_to(hub.next_seq)
                 self._needs_start = True
 
@@ -193,19 +196,29 @@ class Subscription:
         if self._replaying is None:
             mark = hub.replayable_mark(self.cursor)
             if mark is None:
-                following = hub.mark_from(self.cursor)
-                self._drop_to(following.seq if following else hub.next_seq)
-                self._needs_start = following is None
+                self._skip_lost()
                 return None
             assert hub.replay is not None  # noqa: S101  a mark with a position implies a replay
             self._replaying = hub.replay.read(mark)
         while (batch := await self._replaying.next()) is not None:
             if batch.end > self.cursor:
+                if batch.first > self.cursor:  # the journal has lost what lies between
+                    self._drop_to(batch.first)
                 rest = batch.since(self.cursor)
                 self.replayed += len(rest.frames)
                 return rest
         self._replaying = None
+        if self.cursor < hub.window_start:
+            # A frame is in the journal before it is in the window: this journal has ended, or was cut.
+            self._skip_lost()
         return None
+
+    def _skip_lost(self) -> None:
+        """Go on at the next random access point that can still be had."""
+        hub = self._hub
+        following = hub.available_mark(self.cursor + 1)
+        self._drop_to(following.seq if following else hub.next_seq)
+        self._needs_start = following is None
 
     def close(self) -> None:
         """Give up the place; idempotent."""
@@ -294,7 +307,7 @@ class Hub:
         return trio.current_time() - self._window[-1].arrival if self._window else 0.0
 
     def subscribe(self, policy: Policy, start: Mark | None = None) -> Subscription:
-        """A subscription from *start* on, or without one from the newest random access point, or the next to come."""
+        """A subscription from *start* on, by default from the newest random access point, or the next."""
         start = start or self.newest_mark()
         cursor = self.next_seq if start is None else start.seq
         subscription = Subscription(
@@ -314,6 +327,12 @@ class Hub:
             return self._marks[-1]
         return None
 
+    def since_mark(self) -> int:
+        """How much media has come since the last random access point, in ns."""
+        if not self._marks or not self.last_timestamp:
+            return 0
+        return max(self.last_timestamp.values()) - self._marks[-1].timestamp
+
     def oldest_mark(self) -> Mark | None:
         """The oldest random access point that can still be had, from the journal or the window."""
         return self._marks[0] if self._marks else None
@@ -322,6 +341,14 @@ class Hub:
         """The first random access point in the window at or after sequence number *seq*."""
         index = bisect.bisect_left(self._marks, max(seq, self.window_start), key=lambda m: m.seq)
         return self._marks[index] if index < len(self._marks) else None
+
+    def available_mark(self, seq: int) -> Mark | None:
+        """The first random access point at or after *seq* in the window or in the journal."""
+        index = bisect.bisect_left(self._marks, seq, key=lambda m: m.seq)
+        for mark in itertools.islice(self._marks, index, None):
+            if mark.seq >= self.window_start or (mark.position is not None and self.replay is not None):
+                return mark
+        return None
 
     def mark_near(self, timestamp: int) -> Mark | None:
         """The random access point whose time is nearest to *timestamp* (ns)."""
@@ -379,7 +406,7 @@ class Hub:
         if seq >= self.next_seq or not self._window:
             return 0
         first = max(0, self._index_of(seq))
-        return sum(self._window[i].size for i in range(first, len(self._window)))
+        return sum(batch.size for batch in itertools.islice(self._window, first, None))
 
     def statistics(self) -> dict[str, int]:
         """Depth and peak of the window, in frames and bytes."""
