@@ -17,7 +17,7 @@ import trio
 from attrs import define, field
 
 from ingestd.config import SupervisorConfig
-from ingestd.errors import AttemptFailed
+from ingestd.errors import AttemptFailed, IngestdError
 from ingestd.media.ffmpeg import Progress, ProgressParser, StderrParser
 
 log = structlog.get_logger(__name__)
@@ -31,13 +31,14 @@ class Watch:
     """Tells a stall from silence: media was fed, or could not be, and nothing came of it.
 
     Call `fed` with the timestamp (ns) of what was written, `blocked` around a write, `advanced`
-    when output went on.
+    when output went on, and `held` while we are the ones who do not take the output.
     """
 
     stall_timeout: float
     _fed: int | None = None
     _fed_at_advance: int | None = None
     _blocked_since: float | None = None
+    _held: bool = False
     _advanced_at: float = field(factory=trio.current_time)
 
     def fed(self, timestamp: int) -> None:
@@ -52,8 +53,14 @@ class Watch:
     def blocked(self, since: float | None) -> None:
         self._blocked_since = since
 
+    def held(self, held: bool) -> None:
+        self._held = held
+        self.advanced()
+
     def stalled(self) -> str | None:
         """What is wrong, in words, or None."""
+        if self._held:
+            return None
         now, limit = trio.current_time(), self.stall_timeout
         if self._blocked_since is not None and now - max(self._blocked_since, self._advanced_at) > limit:
             return f"stalled: took no input for {limit:g} s"
@@ -74,7 +81,10 @@ class Input:
         self.bytes = 0
 
     async def write(self, data: bytes, timestamp: int) -> None:
-        """Write *data*, whose last frame is at *timestamp* (ns). Raises `trio.BrokenResourceError` if the child is gone."""
+        """Write *data*, whose last frame is at *timestamp* (ns).
+
+        Raises `trio.BrokenResourceError` if the child does not take it any more.
+        """
         self._watch.blocked(trio.current_time())
         self._watch.fed(timestamp)
         await self._stream.send_all(data)
@@ -108,36 +118,46 @@ async def run_child(child: Child, feed: Feed) -> None:
     """Run one process: *feed* writes its stdin and returns at the end of the media.
 
     Returns when the process has ended by itself, with status 0, after its input ended. Raises
-    `AttemptFailed` when it ends earlier or otherwise, stalls, or cannot be started. On every way
-    out, cancellation included, the process is gone and reaped.
+    `AttemptFailed` when it ends earlier or otherwise, stalls, or cannot be started; an `IngestdError`
+    of *feed* comes out as it is. On every way out, cancellation included, the process is gone and
+    reaped, and so is what it started in its process group.
     """
-    read_fd, write_fd = os.pipe()
-    args = child.args(write_fd)
-    try:
-        process = await trio.lowlevel.open_process(
-            args,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE if child.on_output else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(write_fd,),
-            # A Ctrl-C at the terminal is for the daemon, which ends its children in order.
-            start_new_session=True,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        )
-    except OSError as error:
-        os.close(read_fd)
-        raise AttemptFailed(f"cannot start {args[0]}: {error.strerror}") from error
-    finally:
-        os.close(write_fd)
-    child.on_start(process.pid)
-    log.info("child_started", stream=child.stream, child=child.name, pid=process.pid)
+    process, progress = await _start(child)
     run = _Run(child, process, Watch(child.config.stall_timeout), StderrParser(child.secrets))
     try:
-        await run.run(trio.lowlevel.FdStream(read_fd), feed)
+        child.on_start(process.pid)
+        log.info("child_started", stream=child.stream, child=child.name, pid=process.pid)
+        await run.run(progress, feed)
     finally:
         with trio.CancelScope(shield=True):
             # One that stalls would not act on SIGTERM either.
             await _end(process, child, firmly=run.failure is not None)
+
+
+async def _start(child: Child) -> tuple[trio.Process, trio.lowlevel.FdStream]:
+    """The process, and the read end of its progress pipe."""
+    read_fd, write_fd = os.pipe()
+    try:
+        args = child.args(write_fd)
+        try:
+            process = await trio.lowlevel.open_process(
+                args,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if child.on_output else subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(write_fd,),
+                # A Ctrl-C at the terminal is for the daemon, which ends its children in order.
+                start_new_session=True,
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            )
+        except OSError as error:
+            raise AttemptFailed(f"cannot start {args[0]}: {error.strerror}") from error
+    except BaseException:
+        os.close(read_fd)
+        raise
+    finally:
+        os.close(write_fd)
+    return process, trio.lowlevel.FdStream(read_fd)
 
 
 @define(eq=False)
@@ -148,6 +168,7 @@ class _Run:
     said: StderrParser
     fed_all: bool = False
     failure: str | None = None
+    error: IngestdError | None = None
     _parser: ProgressParser = field(factory=ProgressParser)
     _last: Progress = field(factory=Progress)
 
@@ -167,7 +188,9 @@ class _Run:
                 for reader in readers:
                     reading.start_soon(reader)
                 await self.process.wait()
-                # What it said last is still in the pipes; their ends were closed with the process.
+                # What it said last is still in the pipes; the other ends close with the process, and
+                # with what it may have started itself.
+                _signal_group(self.process, signal.SIGKILL)
             nursery.cancel_scope.cancel()
         self._judge()
 
@@ -178,6 +201,10 @@ class _Run:
             await feed(Input(stdin, self.watch))
         except trio.BrokenResourceError:
             return  # The process is ending; why, its exit will tell.
+        except IngestdError as error:
+            self.error = error
+            _signal_group(self.process, signal.SIGKILL)
+            return
         self.fed_all = True
         self.watch.blocked(None)
         await stdin.aclose()
@@ -185,11 +212,11 @@ class _Run:
             await self.process.wait()
             return
         self.failure = f"did not end within {self.child.config.stop_timeout:g} s of its input's end"
-        self.process.terminate()
+        _signal_group(self.process, signal.SIGTERM)
         with trio.move_on_after(_KILL_AFTER):
             await self.process.wait()
             return
-        self.process.kill()
+        _signal_group(self.process, signal.SIGKILL)
 
     async def _watchdog(self, scope: trio.CancelScope) -> None:
         while self.failure is None:
@@ -201,18 +228,22 @@ class _Run:
 
     async def _output(self, data: bytes) -> None:
         assert self.child.on_output is not None  # noqa: S101  started only with it
-        self.watch.advanced()
+        if self.failure is not None:
+            return
+        self.watch.held(True)
         try:
             await self.child.on_output(data)
         except AttemptFailed as failure:
             self.failure = str(failure)
-            self.process.kill()
+            _signal_group(self.process, signal.SIGKILL)
             return
+        finally:
+            self.watch.held(False)
         self.child.on_advance()
 
     async def _progress(self, data: bytes) -> None:
         for progress in self._parser.feed(data):
-            advanced = (progress.out_time or 0.0) > (self._last.out_time or 0.0)
+            advanced = progress.beyond(self._last)
             self._last = progress
             self.child.on_progress(progress)
             if advanced and not self.child.on_output:
@@ -225,13 +256,32 @@ class _Run:
 
     def _judge(self) -> None:
         code = self.process.returncode
+        if self.error is not None:
+            raise self.error
         if self.failure is not None:
             said = self.said.cause()
             raise AttemptFailed(f"{self.failure}; {said}" if said else self.failure)
         if code == 0 and self.fed_all:
             return
-        how = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exited with status {code}"
-        raise AttemptFailed(self.said.cause() or how if code and code > 0 else how)
+        if code is not None and code < 0:
+            raise AttemptFailed(f"killed by {_signal_name(-code)}")
+        how = "ended before its input" if code == 0 else f"exited with status {code}"
+        raise AttemptFailed(self.said.cause() or how)
+
+
+def _signal_group(process: trio.Process, number: signal.Signals) -> None:
+    """Signal *process* and what it has started: an FFmpeg may be a script around one."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 async def _drain(stream: trio.abc.ReceiveStream, take: Callable[[bytes], Awaitable[None]]) -> None:
@@ -248,12 +298,11 @@ async def _end(process: trio.Process, child: Child, *, firmly: bool) -> None:
         await process.stdin.aclose()
     if process.returncode is None and not firmly:
         # Input was cut off half-way: FFmpeg finishes its files on SIGTERM once stdin is closed.
-        process.terminate()
+        _signal_group(process, signal.SIGTERM)
         with trio.move_on_after(_KILL_AFTER):
             await process.wait()
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
+    _signal_group(process, signal.SIGKILL)
+    await process.wait()
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             await pipe.aclose()

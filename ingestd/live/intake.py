@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from attrs import define, evolve, field
 
+from ingestd.errors import MediaError
 from ingestd.live.hub import Configuration, Mark, Position
 from ingestd.live.splice import Splice, Splicing
 from ingestd.media.frames import Frame, Header, RecorderStart, SegmentStart, Track
@@ -17,7 +18,7 @@ from ingestd.media.webm_demux import Demuxer
 
 @define(eq=False)
 class Life:
-    """One recorder's or encoder's container, *begins* bytes into the stream; *splice* places it on the timeline."""
+    """One recorder's or encoder's container, *begins* bytes into the stream; *splice* places it in time."""
 
     recorder: int
     begins: int
@@ -40,9 +41,10 @@ class Piece:
 class Intake:
     """`feed` bytes, get pieces; *starts* of the last feed says where in it a recorder began.
 
-    A configuration is left only at a random access point of the next one: what comes before it is
-    *discarded*, and counted. *count* is the sequence number of the next frame; the next *skip*
-    frames are passed over (a replay begins at a segment, and its random access point may lie inside).
+    A configuration is left only at a random access point of the next one, and a life's pictures begin
+    with a keyframe: what comes before is *discarded*, and counted. *count* is the sequence number of the
+    next frame; the next *skip* frames are passed over (a replay begins at a segment, and its random
+    access point may lie inside).
     """
 
     splicer: Splicing
@@ -52,6 +54,7 @@ class Intake:
     lives: list[Life] = field(factory=list)
     starts: list[int] = field(factory=list)
     discarded: int = 0
+    error: MediaError | None = None
     _demuxer: Demuxer | None = None
     _fed: int = 0
     _base: int = 0
@@ -59,23 +62,38 @@ class Intake:
     _tracks: dict[int, Track] = field(factory=dict)
     _configuration: Configuration | None = None
     _ready: bool = False
+    _awaits_keyframe: bool = False
     _segment: Position | None = None
 
     def begin(self) -> None:
         """What comes next is a new container, whatever the last one left unfinished."""
         self._demuxer = Demuxer(max_frame=self.max_frame)
         self._base = self._fed
+        self.error = None
 
     def feed(self, data: bytes) -> list[Piece]:
-        """Frames in *data*, in order. Raises `MediaError`, which is final for this container."""
+        """Frames in *data*, in order.
+
+        Malformed bytes set *error*, which is final for this container; the frames before them are
+        returned all the same, and what follows is passed over.
+        """
         if self._demuxer is None:
             self.begin()
         assert self._demuxer is not None  # noqa: S101  begin made it
         self.starts = []
-        before = self._fed
-        self._fed += len(data)
         pieces: list[Piece] = []
-        for event in self._demuxer.feed(data):
+        begins = self._fed == self._base
+        self._fed += len(data)
+        if self.error is not None or not data:
+            return pieces
+        if begins:
+            # Not left to the demuxer: bytes that are no container must not end up in the last life's file.
+            self._add_life(self._base, len(data))
+        try:
+            events = self._demuxer.feed(data)
+        except MediaError as error:
+            self.error, events = error, self._demuxer.salvaged
+        for event in events:
             match event:
                 case Frame():
                     self._take(event, pieces)
@@ -83,14 +101,18 @@ class Intake:
                     life = self.lives[-1]
                     self._segment = Position(life.recorder, self._base + offset - life.begins, 0)
                 case RecorderStart(offset):
-                    begins = self._base + offset
-                    self.lives.append(Life(len(self.lives), begins))
-                    self.starts.append(max(0, begins - before))
+                    if offset:
+                        self._add_life(self._base + offset, len(data))
                 case Header():
                     self._begin_life(event)
         return pieces
 
+    def _add_life(self, begins: int, fed: int) -> None:
+        self.lives.append(Life(len(self.lives), begins))
+        self.starts.append(begins - (self._fed - fed))
+
     def _begin_life(self, header: Header) -> None:
+        self._awaits_keyframe = True
         life = self.lives[-1]
         life.header_size = header.size
         life.doc_type = header.doc_type
@@ -130,6 +152,13 @@ class Intake:
         if placed is None:
             self.discarded += 1
             return
+        video = configuration.video
+        if video is not None and placed.track == video.number and self._awaits_keyframe:
+            if not placed.keyframe:
+                # The life's first keyframe overlapped the life before, and was dropped.
+                self.discarded += 1
+                return
+            self._awaits_keyframe = False
         if not pieces or pieces[-1].configuration is not configuration:
             pieces.append(Piece(configuration))
         # Without video every frame would be a start; the first of each segment is enough.

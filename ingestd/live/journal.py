@@ -6,15 +6,16 @@ they survive the daemon's death (``ack = "synced"``: the machine's, too). One ta
 writes for all journals of the daemon, in batches: a slow disk holds publishers back, never the
 event loop.
 
-Index: a 16-byte magic, then little-endian records of 32 bytes: chunk number (u64), recorder (u32),
-size (u32), offset in the recorder's file (u64), arrival (f64, seconds since 1970). A torn last
-record, or bytes behind the last record, were never acknowledged.
+Index: a 16-byte magic, then little-endian records of 32 bytes: chunk number (u64), recorder (u32,
+from 1, as in the file's name), size (u32), offset in the recorder's file (u64), arrival (f64, seconds
+since 1970). A torn last record, or bytes behind the last record, were never acknowledged.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import struct
 import time
@@ -38,15 +39,32 @@ class JournalFull(IngestdError):
     """The journal cannot take the chunk: no space, or its own bound. Nothing of the chunk was kept."""
 
 
+class JournalReleased(IngestdError):
+    """What was to be read is no longer there: the reader goes on behind it."""
+
+
 @define(eq=False)
 class RecorderFile:
-    """One recorder's bytes: *size* of them written, the first *released* already given back to the disk."""
+    """One recorder's bytes: *size* of them written; *hole* is the range given back to the disk."""
 
     path: Path
-    fd: int
+    fd: int = -1
     size: int = 0
-    released: int = 0
-    begun: float = field(factory=time.time)
+    hole: tuple[int, int] = (0, 0)
+
+    @property
+    def kept(self) -> int:
+        return self.size - (self.hole[1] - self.hole[0])
+
+    def open(self) -> None:
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+
+    def discard(self) -> None:
+        """Take back `open`."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            self.path.unlink(missing_ok=True)
 
 
 @define(eq=False)
@@ -67,27 +85,39 @@ class JournalWriter:
     ack: Literal["written", "synced"] = "written"
     min_free: int = 0
     _pending: list[_Write] = field(factory=list)
+    _stopped: bool = False
     _wake: trio.Event = field(factory=trio.Event)
     _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write batches until cancelled."""
+        """Write batches until cancelled; what is asked for then, or later, fails rather than waits."""
+        batch: list[_Write] = []
         task_status.started()
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            batch, self._pending = self._pending, []
-            try:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                batch, self._pending = self._pending, []
                 # Abandoned rather than awaited on shutdown: a disk that hangs must not hold the exit.
                 await trio.to_thread.run_sync(
                     self._write_all, batch, limiter=self._limiter, abandon_on_cancel=True
                 )
-            finally:
                 for write in batch:
+                    write.done.set()
+        finally:
+            self._stopped = True
+            for write in batch:
+                if not write.done.is_set():
+                    write.journal.abandoned = True
+            for write in (*batch, *self._pending):
+                if not write.done.is_set():
+                    write.error = _stopping()
                     write.done.set()
 
     async def submit(self, write: _Write) -> None:
         """Have *write* done; raises its OSError."""
+        if self._stopped:
+            raise _stopping()
         self._pending.append(write)
         self._wake.set()
         # Not to be cancelled: the thread may be at these files, which the caller closes when it gives up.
@@ -102,8 +132,7 @@ class JournalWriter:
                 self._check_space(write.journal.directory)
                 _write_one(write)
                 if self.ack == "synced":
-                    for fd in {file.fd for file, _ in write.pieces} | {write.journal.index_fd}:
-                        os.fdatasync(fd)
+                    _sync(write)
             except OSError as error:
                 write.error = error
                 _undo(write)
@@ -115,13 +144,29 @@ class JournalWriter:
                 raise OSError(errno.ENOSPC, f"less than {self.min_free} bytes free (journal.min_free)")
 
 
+def _stopping() -> OSError:
+    return OSError(errno.ECANCELED, "the daemon is stopping")
+
+
 def _write_one(write: _Write) -> None:
-    ends: dict[int, int] = {}
+    # Each piece has a file of its own: a chunk is cut only where a recorder begins.
     for file, data in write.pieces:
-        offset = ends.get(file.fd, file.size)
-        _pwrite(file.fd, data, offset)
-        ends[file.fd] = offset + len(data)
+        if file.fd < 0:
+            file.open()
+        _pwrite(file.fd, data, file.size)
     _pwrite(write.journal.index_fd, write.records, write.journal.index_size)
+
+
+def _sync(write: _Write) -> None:
+    for fd in (*(file.fd for file, _ in write.pieces), write.journal.index_fd):
+        os.fdatasync(fd)
+    if any(not file.size for file, _ in write.pieces):
+        # A new file's name is in its directory, which is to survive as well.
+        directory = os.open(write.journal.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -135,7 +180,10 @@ def _undo(write: _Write) -> None:
     """Cut off what a failed write left, so that the files end with the last acknowledged chunk."""
     try:
         for file, _ in write.pieces:
-            os.ftruncate(file.fd, file.size)
+            if not file.size:
+                file.discard()
+            elif file.fd >= 0:
+                os.ftruncate(file.fd, file.size)
         os.ftruncate(write.journal.index_fd, write.journal.index_size)
     except OSError:
         return  # The index has no record of these bytes, so no reader takes them for acknowledged.
@@ -151,7 +199,7 @@ class JournalStatistics:
 
 @define(eq=False)
 class Journal:
-    """One session's journal in *directory*, its files named ``<prefix>-0001.media`` … and ``<prefix>.index``."""
+    """One session's journal in *directory*: files ``<prefix>-0001.media`` …, and ``<prefix>.index``."""
 
     writer: JournalWriter
     directory: Path
@@ -162,16 +210,23 @@ class Journal:
     chunks: int = 0
     size: int = 0
     recorders: list[RecorderFile] = field(factory=list)
+    #: A thread that nobody waits for any more may still write to the files: they stay open.
+    abandoned: bool = False
 
     @classmethod
     def create(cls, writer: JournalWriter, directory: Path, prefix: str, max_size: int) -> Journal:
-        """Open a new journal; *directory* must exist."""
-        fd = os.open(directory / f"{prefix}.index", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        os.write(fd, INDEX_MAGIC)
-        return cls(writer, directory, prefix, max_size, fd, index_size=len(INDEX_MAGIC))
+        """Open a new journal; *directory* must exist. Raises OSError, and then leaves nothing behind."""
+        index = RecorderFile(directory / f"{prefix}.index")
+        try:
+            index.open()
+            _pwrite(index.fd, INDEX_MAGIC, 0)
+        except OSError:
+            index.discard()
+            raise
+        return cls(writer, directory, prefix, max_size, index.fd, index_size=len(INDEX_MAGIC))
 
     async def append(self, chunk: bytes | memoryview, starts: Sequence[int] = ()) -> None:
-        """Accept *chunk*: on return it is written (or synced). *starts* are offsets at which a recorder begins.
+        """Accept *chunk*: on return it is written (or synced). At the offsets *starts* recorders begin.
 
         Raises `JournalFull`, and then nothing of the chunk is in the journal; any other `OSError`
         of the disk is a `JournalFull` as well, with its own words. Not cancelled half-way.
@@ -185,26 +240,20 @@ class Journal:
         view = memoryview(chunk)
         pieces: list[tuple[RecorderFile, bytes | memoryview]] = []
         opened: list[RecorderFile] = []
-        cuts = [0, *(s for s in starts if s), len(view)]
-        begins = set(starts)
-        if not self.recorders:
-            begins.add(0)
+        begins = set(starts) if self.recorders else {0, *starts}
+        cuts = sorted({0, *starts, len(view)})
         records = bytearray()
-        number = len(self.recorders)
+        arrival = time.time()
+        for begin, end in itertools.pairwise(cuts):
+            number = len(self.recorders) + len(opened) + (begin in begins)
+            if begin in begins:
+                opened.append(RecorderFile(self.directory / f"{self.prefix}-{number:04}.media"))
+            file = opened[-1] if opened else self.recorders[-1]
+            pieces.append((file, view[begin:end]))
+            records += INDEX_RECORD.pack(self.chunks, number, end - begin, file.size, arrival)
         try:
-            for begin, end in zip(cuts, cuts[1:], strict=False):
-                if begin in begins:
-                    number += 1
-                    opened.append(self._open_recorder(number))
-                file = opened[-1] if opened else self.recorders[-1]
-                pieces.append((file, view[begin:end]))
-                records += INDEX_RECORD.pack(self.chunks, number, end - begin, file.size, time.time())
-            write = _Write(self, pieces, bytes(records))
-            await self.writer.submit(write)
+            await self.writer.submit(_Write(self, pieces, bytes(records)))
         except OSError as error:
-            for file in opened:
-                os.close(file.fd)
-                file.path.unlink(missing_ok=True)
             raise JournalFull(f"the journal cannot be written: {error.strerror or error}") from error
         for file, data in pieces:
             file.size += len(data)
@@ -213,21 +262,23 @@ class Journal:
         self.chunks += 1
         self.size += len(view)
 
-    def _open_recorder(self, number: int) -> RecorderFile:
-        path = self.directory / f"{self.prefix}-{number:04}.media"
-        return RecorderFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
-
     @property
     def kept_bytes(self) -> int:
-        return sum(file.size - file.released for file in self.recorders)
+        return sum(file.kept for file in self.recorders)
 
     async def read(self, recorder: int, offset: int, size: int) -> bytes:
-        """Up to *size* bytes of recorder number *recorder* (from 0) at *offset*; empty at its end."""
+        """Up to *size* bytes of recorder number *recorder* (from 0) at *offset*; empty at its end.
+
+        Raises `JournalReleased` if some of them have been given back.
+        """
         file = self.recorders[recorder]
         size = min(size, file.size - offset)
         if size <= 0:
             return b""
-        return await trio.to_thread.run_sync(os.pread, file.fd, size, offset)
+        data = await trio.to_thread.run_sync(os.pread, file.fd, size, offset)
+        if offset < file.hole[1] and offset + size > file.hole[0]:
+            raise JournalReleased(f"bytes {offset} to {offset + size} of {file.path.name} have been released")
+        return data
 
     async def release(self, recorder: int, before: int, *, keep: int = 0) -> None:
         """Give the disk back what lies before byte *before* of *recorder* and all of the recorders before it.
@@ -237,17 +288,22 @@ class Journal:
         for number, file in enumerate(self.recorders[: recorder + 1]):
             end = file.size if number < recorder else before
             end -= end % _HOLE_GRAIN
-            begin = max(file.released, -(-keep // _HOLE_GRAIN) * _HOLE_GRAIN)
-            if end > begin and await trio.to_thread.run_sync(_punch_hole, file.fd, begin, end - begin):
-                file.released = end
+            begin = file.hole[0] if file.hole[1] else -(-keep // _HOLE_GRAIN) * _HOLE_GRAIN
+            if end <= max(begin, file.hole[1]):
+                continue
+            # Noted first: a read that is under way then knows that it came too late.
+            before_this, file.hole = file.hole, (begin, end)
+            if not await trio.to_thread.run_sync(_punch_hole, file.fd, begin, end - begin):
+                file.hole = before_this
 
     def close(self) -> None:
         """Close all files; idempotent. What was appended stays."""
-        if self.index_fd >= 0:
+        if self.index_fd >= 0 and not self.abandoned:
             for file in self.recorders:
                 os.close(file.fd)
+                file.fd = -1
             os.close(self.index_fd)
-            self.index_fd = -1
+        self.index_fd = -1
 
     def remove(self) -> None:
         """Close, and delete the journal's files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import trio
@@ -63,7 +64,12 @@ class PlaylistFollower:
         """Where the listed segments end, in ns on the timeline; None before the first attempt."""
         if self._base is None:
             return None
-        return self._base + round(sum(self._durations.values()) * NS_PER_S)
+        seconds = math.fsum(self._durations.values())
+        if self._durations:
+            # A writer that catches up lists and removes some between two looks: taken as long as the others.
+            unseen = max(0, max(self._durations) - self._after - len(self._durations))
+            seconds += unseen * seconds / len(self._durations)
+        return self._base + round(seconds * NS_PER_S)
 
     def stale(self) -> str | None:
         """A cause, when the playlist has not moved for too long."""

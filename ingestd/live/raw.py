@@ -21,7 +21,7 @@ _SUFFIXES = {"webm": "webm", "matroska": "mkv", "mp4": "mp4"}
 
 @define(eq=False)
 class RawRecording:
-    """One file per recorder, byte for byte what the publisher sent. There is nothing to write: it is the journal."""
+    """One file per recorder, byte for byte what the publisher sent. Nothing to write: it is the journal."""
 
     stream: str
     sink: FileSink
@@ -35,11 +35,20 @@ class RawRecording:
         """Running as long as the source is; failed when its journal is."""
         self.health.attempts = 1
         self.health.enter(State.RUNNING)
-        await self.source.hub.wait_ended()
-        self.health.enter(State.STOPPED)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_journal)
+            await self.source.hub.wait_ended()
+            nursery.cancel_scope.cancel()
+        if self.health.state is State.RUNNING:
+            self.health.enter(State.STOPPED)
+
+    async def _watch_journal(self) -> None:
+        await self.source.lost.wait()
+        self.health.last_error = self.source.journal_error
+        self.health.enter(State.FAILED)
 
     async def keep(self) -> bool:
-        """Give each recorder's bytes a name under the recordings, without copying them; False if that fails."""
+        """Give each recorder's bytes a name under the recordings, uncopied; False if that fails."""
         try:
             self.files = await trio.to_thread.run_sync(self._link)
         except OSError as error:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 import trio
 from attrs import define
 
 from ingestd.config import SupervisorConfig
-from ingestd.errors import AttemptFailed
+from ingestd.errors import AttemptFailed, IngestdError, MediaError
 from ingestd.live.hub import Batch, Configuration, Hub, Subscription
 from ingestd.live.supervisor import Health, Supervisor
+from ingestd.media import webm_codecs as ids
+from ingestd.media.ebml import MAX_HEAD, UNKNOWN, read_head
 from ingestd.media.ffmpeg import StderrParser, remux_args
-from ingestd.media.frames import Event
+from ingestd.media.frames import Header
 from ingestd.media.webm_demux import Demuxer
 from ingestd.media.webm_mux import Muxer
 from ingestd.sinks.base import Place
@@ -30,7 +34,7 @@ _READ = 2**20
 
 @define(eq=False)
 class Recording:
-    """Writes *program* to ``<stem>.mkv``, or ``.mp4``; a change of configuration begins ``<stem>-2`` and so on.
+    """Writes *program* to ``<stem>.mkv``, or ``.mp4``; another configuration begins ``<stem>-2`` and on.
 
     While it is written the file is Matroska and ends in ``.part``: it plays as it stands, and
     `recover` finishes it after a crash. A disk that fails is tried again as any sink is, from the
@@ -86,20 +90,31 @@ class Recording:
             await self._finish()
         if self._part is None:
             self.sink.output(self.place, batch.configuration.tracks)
-            self._files += 1
-            suffix = "" if self._files == 1 else f"-{self._files}"
-            self.file = self.place.recordings / f"{self.place.stem}{suffix}.{self.sink.format}"
-            self._part = await trio.to_thread.run_sync(Part.create, self.file, batch.configuration)
+            self._part = await trio.to_thread.run_sync(self._create, batch.configuration)
         written = await trio.to_thread.run_sync(self._part.write, batch)
         self.sent_frames += len(batch.frames)
         self.sent_bytes += written
+
+    def _create(self, configuration: Configuration) -> Part:
+        """The next file, under the first name that nobody has taken."""
+        number = self._files
+        while True:
+            number += 1
+            suffix = "" if number == 1 else f"-{number}"
+            file = self.place.recordings / f"{self.place.stem}{suffix}.{self.sink.format}"
+            try:
+                part = Part.create(file, configuration)
+            except FileExistsError:
+                continue
+            self._files, self.file = number, file
+            return part
 
     async def _finish(self) -> None:
         if self._part is None or self.file is None:
             return
         await trio.to_thread.run_sync(self._part.finish)
         await publish(self._part.path, self.file, self.ffmpeg)
-        log.info("recording_ready", stream=self.stream, file=self.file.name, bytes=self.file.stat().st_size)
+        log.info("recording_ready", stream=self.stream, file=self.file.name)
         self._part = None
 
 
@@ -112,42 +127,48 @@ class Part:
     _fd: int
     _muxer: Muxer
     _size: int = 0
+    _unwritten: bytes = b""
 
     @classmethod
     def create(cls, file: Path, configuration: Configuration) -> Part:
-        """Begin ``<file>.part``. Raises FileExistsError rather than overwrite anything."""
+        """Begin ``<file>.part``. Raises FileExistsError rather than overwrite anything, *file* included."""
         path = file.with_name(file.name + PART)
         muxer = Muxer(configuration.tracks, doc_type="matroska", seekable=True)
+        if file.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         part = cls(path, configuration, fd, muxer)
-        part._append(muxer.header())
+        try:
+            part._append(muxer.header())
+        except OSError:
+            part.close()
+            path.unlink()
+            raise
         return part
 
     def write(self, batch: Batch) -> int:
-        """Append *batch* whole or not at all; returns the number of bytes."""
-        data = self._muxer.mux(batch.frames)
-        try:
-            self._append(data)
-        except OSError:
-            # What was muxed counts as written for the muxer: put its place back, too.
-            os.ftruncate(self._fd, self._size)
-            self._muxer.resume(self._size)
-            raise
-        return len(data)
+        """Append *batch* whole, and return the number of bytes.
+
+        Raises OSError, and then nothing of it counts: call again, with the same batch, to go on.
+        """
+        # Muxed once: the muxer takes each frame that it sees for written.
+        self._unwritten = self._unwritten or self._muxer.mux(batch.frames)
+        self._append(self._unwritten)
+        written, self._unwritten = len(self._unwritten), b""
+        return written
 
     def _append(self, data: bytes) -> None:
-        view, at = memoryview(data), self._size
-        while view:
-            written = os.pwrite(self._fd, view, at)
-            view, at = view[written:], at + written
-        self._size = at
+        _pwrite(self._fd, data, self._size)
+        self._size += len(data)
 
     def finish(self) -> None:
         """Write what makes the file seekable, and sync it; idempotent."""
         if self._fd < 0:
             return
+        # A write that failed half-way may have left something behind the last whole cluster.
+        os.ftruncate(self._fd, self._size)
         for offset, data in self._muxer.finish(self._size):
-            os.pwrite(self._fd, data, offset)
+            _pwrite(self._fd, data, offset)
         os.fsync(self._fd)
         self.close()
 
@@ -160,24 +181,49 @@ class Part:
 async def publish(part: Path, file: Path, ffmpeg: str) -> None:
     """Give the finished *part* its name, as MP4 by way of FFmpeg if the name asks for it.
 
-    Raises OSError; the part is there until the file is.
+    Raises OSError; FileExistsError rather than overwrite a file. The part is there until the file is.
     """
     if file.suffix == ".mp4":
         converted = file.with_name(f".{file.name}.converting")
         try:
             await _remux(ffmpeg, part, converted)
-            await trio.to_thread.run_sync(converted.replace, file)
+            await trio.to_thread.run_sync(_rename, converted, file)
         finally:
             converted.unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
+        await trio.to_thread.run_sync(part.unlink)
     else:
-        await trio.to_thread.run_sync(part.replace, file)
+        await trio.to_thread.run_sync(_rename, part, file)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename, and overwrite nothing."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # A file system without hard links.
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.rename(target)
+    else:
+        source.unlink()
+
+
+def _pwrite(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
 
 
 async def _remux(ffmpeg: str, source: Path, target: Path) -> None:
     result = await trio.run_process(
         remux_args(ffmpeg, str(source), str(target)),
         check=False,
+        start_new_session=True,
         stdin=subprocess.DEVNULL,
         capture_stdout=True,
         capture_stderr=True,
@@ -196,8 +242,8 @@ async def recover(directory: Path, ffmpeg: str) -> list[Path]:
         try:
             await trio.to_thread.run_sync(repair, part)
             await publish(part, file, ffmpeg)
-        except (OSError, ValueError) as error:
-            log.error("recording_not_recovered", file=str(part), cause=str(error))
+        except (OSError, ValueError, IngestdError) as error:
+            log.error("recording_not_recovered", file=str(part), cause=str(error))  # noqa: TRY400
         else:
             log.info("recording_recovered", file=file.name)
             made.append(file)
@@ -205,26 +251,51 @@ async def recover(directory: Path, ffmpeg: str) -> list[Path]:
 
 
 def repair(part: Path) -> None:
-    """Cut off a torn last cluster and make the file seekable. Raises ValueError if it is no recording of ours."""
-    demuxer, muxer = Demuxer(), None
+    """Cut off what follows the last whole cluster, and make the file seekable.
+
+    Raises ValueError or MediaError if it is no recording of ours, or no cluster of it is whole.
+    """
     with part.open("r+b") as file:
-        pending: list[Event] = []
-        while data := file.read(_READ):
-            pending += demuxer.feed(data)
-            for event in pending:
-                if muxer is None and (tracks := getattr(event, "tracks", None)):
-                    muxer = Muxer(tracks, doc_type="matroska", seekable=True)
+        size = _end_of_clusters(file)
+        demuxer, muxer = Demuxer(), None
+        file.seek(0)
+        while data := file.read(min(_READ, size - file.tell())):
+            events = demuxer.feed(data)
+            if muxer is None and (header := next((e for e in events if isinstance(e, Header)), None)):
+                muxer = Muxer(header.tracks, doc_type="matroska", seekable=True)
             if muxer is not None:
-                muxer.recover(pending)
-                pending = []
+                muxer.recover(events)
         if muxer is None:
-            raise ValueError("there is no header in it")
-        demuxer.close()
-        size = file.tell() - demuxer.truncated
+            raise ValueError("nothing of it is whole")
         file.truncate(size)
-        muxer.resume(size)
         for offset, data in muxer.finish(size):
             file.seek(offset)
             file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _end_of_clusters(file: BinaryIO) -> int:
+    """Where the last whole Cluster of *file* ends, found by their sizes; 0 if there is none.
+
+    The daemon's clusters all say how long they are. After a power cut there may be anything behind them.
+    """
+    size, at, end = file.seek(0, os.SEEK_END), 0, 0
+    while at < size:
+        file.seek(at)
+        head = file.read(MAX_HEAD)
+        try:
+            found = read_head(head, 0, len(head), at)
+        except MediaError:
+            break
+        if found is None:
+            break
+        element, length, taken = found
+        if length == UNKNOWN and element != ids.SEGMENT:
+            break
+        at += taken
+        if element != ids.SEGMENT:
+            at += length
+        if element == ids.CLUSTER and at <= size:
+            end = at
+    return end

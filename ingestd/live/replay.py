@@ -8,7 +8,7 @@ from attrs import define, field
 
 from ingestd.live.hub import Batch, Hub, Mark, Position
 from ingestd.live.intake import Intake, Life
-from ingestd.live.journal import Journal
+from ingestd.live.journal import Journal, JournalReleased
 from ingestd.live.splice import Splice
 from ingestd.media.frames import Frame
 
@@ -59,7 +59,16 @@ class Reader:
     _ready: deque[Batch] = field(factory=deque)
 
     async def next(self) -> Batch | None:
-        """The next batch, or None at the journal's end as it is now. Cancellation ends the pass."""
+        """The next batch; None at the journal's end as it is now, or where it has been given back.
+
+        Cancellation loses nothing: the next call goes on.
+        """
+        try:
+            return await self._next()
+        except JournalReleased:
+            return None
+
+    async def _next(self) -> Batch | None:
         journal = self._replay.journal
         while not self._ready:
             if not self._opened:

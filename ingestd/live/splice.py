@@ -18,7 +18,7 @@ _DEFAULT_FRAME = 33 * NS_PER_MS
 
 @define(eq=False)
 class Splice:
-    """How one life's frames go onto the timeline: *offset* is added, what ends up at or below *floor* is dropped."""
+    """How one life goes onto the timeline: *offset* is added; what is then at or below *floor* is dropped."""
 
     offset: int = 0
     floor: dict[int, int] = field(factory=dict)
@@ -49,8 +49,9 @@ class Splicer:
     """Keeps the end of the timeline and places each new life on it.
 
     With ``times = "recorder"`` a life has its own clock, which starts anywhere: its first random
-    access point follows the last frame of the life before, or is the timeline's zero. With ``times = "timeline"`` (encoders run with
-    ``-copyts``) the frames are in place already, and only what overlaps is dropped.
+    access point follows the last frame of the life before, or is the timeline's zero. With
+    ``times = "timeline"`` (encoders run with ``-copyts``) the frames are in place already, and only
+    what overlaps is dropped.
     """
 
     times: Literal["recorder", "timeline"]

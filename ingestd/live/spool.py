@@ -1,4 +1,4 @@
-"""A spool: bytes come in, are journaled, and go out as frames of a hub. Sources and encoders have one each."""
+"""A spool: bytes in, journaled, and out as frames of a hub. Sources and encoders have one each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ingestd.config import HubConfig, JournalConfig
 from ingestd.live.hub import Hub
@@ -14,6 +14,7 @@ from ingestd.live.intake import Intake
 from ingestd.live.journal import Journal, JournalFull
 from ingestd.live.replay import JournalReplay
 from ingestd.live.splice import Splicer
+from ingestd.media.frames import NS_PER_S
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,8 @@ class Spool:
     max_age: float
     keep: bool = False
     journal_error: str | None = None
-    _pending_start: bool = field(default=False)
+    #: Set when the journal was given up (``on_full = "continue"``): it ends there.
+    lost: trio.Event = field(factory=trio.Event)
 
     @classmethod
     def create(
@@ -59,49 +61,54 @@ class Spool:
         On return it is acknowledged, unless the journal was given up. Raises `MediaError` (the
         chunk is in the journal all the same) and, under the policy ``end``, `JournalFull`.
         """
-        pieces = []
-        error = None
-        try:
-            pieces = self.intake.feed(chunk)
-        except Exception as caught:  # noqa: BLE001  re-raised below, after the bytes are safe
-            error = caught
-        await self._journal(chunk)
+        pieces = self.intake.feed(chunk)
+        journaled = await self._journal(chunk)
         for piece in pieces:
-            self.hub.publish(piece.configuration, tuple(piece.frames), tuple(piece.marks))
-        if error is not None:
-            raise error
+            # What is not in the journal cannot be replayed from there.
+            marks = piece.marks if journaled else [evolve(mark, position=None) for mark in piece.marks]
+            self.hub.publish(piece.configuration, tuple(piece.frames), tuple(marks))
+        if self.intake.error is not None:
+            raise self.intake.error
 
-    async def _journal(self, chunk: bytes) -> None:
-        if self.journal is None:
-            return
+    async def _journal(self, chunk: bytes) -> bool:
+        """Write *chunk*; False if the journal was given up, which is for good: it has no gaps."""
+        if self.journal is None or self.lost.is_set():
+            return False
         try:
             await self.journal.append(chunk, self.intake.starts)
         except JournalFull as full:
             self.journal_error = str(full)
-            log.error(
+            log.error(  # noqa: TRY400  the cause is all there is to know
                 "journal_full", stream=self.stream, spool=self.name, cause=str(full), policy=self.on_full
             )
             if self.on_full == "end":
                 raise
             # What is there stays readable for those who lag; nothing is added, nothing acknowledged.
-            self.journal.close()
-            self.journal = None
-            self.hub.replay = None
+            self.lost.set()
+            return False
+        return True
 
     def begin(self) -> None:
         """The bytes to come are a new container's, whatever the last one left unfinished."""
         self.intake.begin()
 
     async def trim(self) -> None:
-        """Give back what no reader of the hub needs any more, unless the journal is to be kept."""
+        """Give back what no reader of the hub needs any more, or is too old; nothing of a journal to keep."""
         if self.keep or self.journal is None:
             return
-        mark = self.hub.replayable_mark(min(self.hub.slowest_cursor(), self.hub.window_start))
+        hub = self.hub
+        mark = hub.replayable_mark(min(hub.slowest_cursor(), hub.window_start))
+        newest = max(hub.last_timestamp.values(), default=0)
+        oldest = hub.mark_before(newest - round(self.max_age * NS_PER_S))
+        if oldest is not None and (mark is None or oldest.seq > mark.seq):
+            # The slowest reader is cut off, and counts what it misses.
+            mark = hub.replayable_mark(min(oldest.seq, hub.window_start))
         if mark is None or mark.position is None:
             return
         life = self.intake.lives[mark.position.recorder]
+        # Before the bytes go: nobody may start to read them meanwhile.
+        hub.forget_before(mark.seq)
         await self.journal.release(mark.position.recorder, mark.position.offset, keep=life.header_size)
-        self.hub.forget_before(mark.seq)
 
     async def trim_forever(self, every: float = 5.0) -> None:
         """`trim` from time to time, until cancelled."""

@@ -68,6 +68,7 @@ class Supervisor:
     forever: bool = False
     _failures: int = 0
     _progress_since: float | None = None
+    _progressed: float = 0.0
 
     async def run(self, attempt: Attempt) -> None:
         """Return at the attempt's regular end.
@@ -75,42 +76,52 @@ class Supervisor:
         Raises `FatalFailure` with the last cause when it has failed for good. On cancellation the
         attempt under way is cancelled (and ends its process).
         """
+        try:
+            while not await self._one(attempt):
+                pass
+        except BaseException:
+            # Cancelled, most likely: nobody runs attempts any more. A failure stays one.
+            if self.health.state is not State.FAILED:
+                self.health.enter(State.STOPPED)
+            raise
+        self.health.enter(State.STOPPED)
+
+    async def _one(self, attempt: Attempt) -> bool:
+        """One attempt, and the wait after it if it failed; True if it came to the regular end."""
         health = self.health
-        while True:
-            health.attempts += 1
-            self._progress_since = None
-            # After a final failure it stays `failed` until there is progress: trying is not yet mending.
-            if health.state is not State.FAILED:
-                health.enter(State.STARTING)
-            try:
-                await attempt(self._progress)
-            except AttemptFailed as failure:
-                await self._failed(str(failure))
-            except (FatalFailure, UnsupportedMedia) as failure:
-                health.last_error = str(failure)
-                health.enter(State.FAILED)
-                log.error("child_failed", stream=health.stream, child=health.name, cause=str(failure))
-                raise FatalFailure(str(failure)) from failure
-            else:
-                health.enter(State.STOPPED)
-                return
-            finally:
-                health.pid = None
+        health.attempts += 1
+        self._progress_since, self._progressed = None, 0.0
+        # After a final failure it stays `failed` until there is progress: trying is not yet mending.
+        if health.state is not State.FAILED:
+            health.enter(State.STARTING)
+        try:
+            await attempt(self._progress)
+        except AttemptFailed as failure:
+            cause = str(failure)
+        except (FatalFailure, UnsupportedMedia) as failure:
+            health.last_error = cause = str(failure)
+            health.enter(State.FAILED)
+            log.error("child_failed", stream=health.stream, child=health.name, cause=cause)  # noqa: TRY400
+            raise FatalFailure(cause) from failure
+        else:
+            return True
+        finally:
+            health.pid = None
+        await self._failed(cause)
+        return False
 
     def _progress(self) -> None:
         now = trio.current_time()
         if self._progress_since is None:
             self._progress_since = now
             self.health.enter(State.RUNNING)
-        elif self._failures and now - self._progress_since >= self.config.healthy_after:
+        self._progressed = now - self._progress_since
+        if self._progressed >= self.config.healthy_after:
             self._failures = 0
 
     async def _failed(self, cause: str) -> None:
         """Note the failure and wait for the time of the next attempt, or raise the final `FatalFailure`."""
         health, config = self.health, self.config
-        since = self._progress_since
-        if since is not None and trio.current_time() - since >= config.healthy_after:
-            self._failures = 0
         self._failures += 1
         health.last_error = cause
         if self._failures <= len(config.backoff):

@@ -5,6 +5,7 @@ Measured facts behind the options are in ``docs/ffmpeg.md``.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 
@@ -23,7 +24,7 @@ _INPUT = ("-protocol_whitelist", "pipe", "-probesize", "32", "-copyts", "-f", "m
 def _common(exe: str, progress_fd: int) -> list[str]:
     return [
         exe, "-hide_banner", "-nostdin", "-loglevel", "level+warning",
-        "-stats_period", "0.5", "-progress", f"pipe:{progress_fd}",
+        "-stats_period", "0.25", "-progress", f"pipe:{progress_fd}",
     ]  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def _video_args(video: Video, start: int | None, origin: int) -> list[str]:
 
 
 def _keyframe_expression(video: Video, phase: int) -> str:
-    """A keyframe at the first frame and at each multiple of the interval; FFmpeg's *t* starts at 0 in each life."""
+    """A keyframe at the first frame and at each multiple of the interval; *t* starts at 0 in each life."""
     # A quarter of a frame: a timestamp just below the multiple, by rounding, counts as the multiple.
     shift = f"{phase / NS_PER_S + 0.25 / video.fps:.6f}"
     interval = f"{video.keyframe_interval:g}"
@@ -110,7 +111,8 @@ def _audio_args(audio: Audio, start: int | None) -> list[str]:
         filters.append(f"atrim=start={_seconds(start)}")
     return [
         "-filter:a", ",".join(filters),
-        "-c:a", audio.codec, "-ar", str(audio.sample_rate), "-ac", str(audio.channels), "-b:a", str(audio.bitrate),
+        "-c:a", audio.codec, "-ar", str(audio.sample_rate), "-ac", str(audio.channels),
+        "-b:a", str(audio.bitrate),
     ]  # fmt: skip
 
 
@@ -161,6 +163,14 @@ class Progress:
     duplicated: int = 0
     size: int = 0
 
+    def beyond(self, other: Progress) -> bool:
+        """True if output has gone on since *other*. Some muxers report no size, and with -copyts time starts late."""
+        return (
+            (self.out_time or 0.0) > (other.out_time or 0.0)
+            or self.frame > other.frame
+            or self.size > other.size
+        )
+
 
 @define
 class ProgressParser:
@@ -195,9 +205,10 @@ class ProgressParser:
 
     def _number(self, key: str) -> float | None:
         try:
-            return float(self._values.get(key, "").removesuffix("x"))
+            value = float(self._values.get(key, "").removesuffix("x"))
         except ValueError:
             return None
+        return value if math.isfinite(value) else None
 
 
 #: What FFmpeg says, and what it means to the operator. The first match in the order of this list wins.
@@ -207,7 +218,10 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"no space left on device", "the disk is full"),
         (r"permission denied", "permission denied"),
         (r"certificate.*expired|expired.*certificate", "TLS: the certificate has expired"),
-        (r"hostname mismatch|owner.*does not match|certificate.*hostname", "TLS: the certificate is for another host"),
+        (
+            r"hostname mismatch|owner.*does not match|certificate.*hostname",
+            "TLS: the certificate is for another host",
+        ),
         (
             r"certificate verif|unable to get local issuer|self.signed|unknown ca|certificate.*not trusted"
             r"|peer certificate failed",
@@ -215,45 +229,67 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"error in the (pull|push) function|tls.*(handshake|error)|ssl.*error", "TLS: the handshake failed"),
         (r"connection refused|error number -111", "connection refused: nothing listens there"),
-        (r"failed to resolve|name or service not known|could not resolve", "the host name cannot be resolved"),
-        (r"connection timed out|operation timed out|error number -110|timed out", "the target does not answer in time"),
+        (
+            r"failed to resolve|name or service not known|could not resolve",
+            "the host name cannot be resolved",
+        ),
+        (r"timed out|error number -110", "the target does not answer in time"),
         (r"no route to host|network is unreachable", "the network is unreachable"),
-        (r"connection reset|broken pipe|end of file.*rtmp|error number -104", "the target closed the connection"),
+        (
+            r"connection reset|broken pipe|end of file.*rtmp|error number -104",
+            "the target closed the connection",
+        ),
         (r"server error: (.+)", "the server refused the stream"),
         (r"handshake failed|cannot read rtmp handshake", "the RTMP handshake failed"),
-        (r"ebml header parsing failed|invalid data found when processing input", "FFmpeg cannot read its input"),
+        (
+            r"ebml header parsing failed|invalid data found when processing input",
+            "FFmpeg cannot read its input",
+        ),
         (r"unknown encoder|encoder .* not found", "this FFmpeg lacks the encoder"),
         (r"protocol not found|protocol .* not on whitelist", "this FFmpeg lacks the protocol"),
-        (r"could not (find tag|write header)|incorrect codec parameters|not supported in", "the container cannot take this codec"),
+        (
+            r"could not (find tag|write header)|incorrect codec parameters|not supported in",
+            "the container cannot take this codec",
+        ),
     )
 )  # fmt: skip
 
 
+_LONGEST_LINE = 4096
+_SHOWN = 500
+
+
 @define
 class StderrParser:
-    """FFmpeg's stderr (``-loglevel level+…``) in, its cause of death out. Bounded: the last *keep* lines."""
+    """FFmpeg's stderr (``-loglevel level+…``) in, its cause of death out. Bounded: the last 20 lines."""
 
     secrets: tuple[str, ...] = ()
-    keep: int = 20
-    lines: deque[str] = field(factory=lambda: deque(maxlen=20))
+    lines: deque[str] = field(init=False, factory=lambda: deque(maxlen=20))
     warnings: int = 0
     _rest: bytes = b""
 
     def feed(self, data: bytes) -> list[str]:
         """Take *data*; returns the lines that it completed, masked."""
         *raw, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        self._rest = self._rest[-4096:]
-        lines = [mask(line.decode("utf-8", "replace").strip()[:500], self.secrets) for line in raw]
-        lines = [line for line in lines if line]
+        if len(self._rest) > _LONGEST_LINE:
+            # A secret is cut in two only where the line goes on, and that end stays.
+            self._rest = self._masked(self._rest).encode()[-_LONGEST_LINE:]
+        lines = [line for line in map(self._masked, raw) if line]
+        lines = [line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…" for line in lines]
         self.lines.extend(lines)
         self.warnings += len(lines)
         return lines
 
+    def _masked(self, line: bytes) -> str:
+        return mask(line.decode("utf-8", "replace").strip(), self.secrets)
+
     def cause(self) -> str | None:
         """The named cause with FFmpeg's own words, its last error line, or None if it said nothing."""
+        # A dying process may not come to the end of its last line.
+        lines = [line for line in (*self.lines, self._masked(self._rest)[:_SHOWN]) if line]
         for pattern, cause in _CAUSES:
-            for line in self.lines:
+            for line in lines:
                 if pattern.search(line):
                     return f"{cause} ({line})"
-        errors = [line for line in self.lines if "[error]" in line or "[fatal]" in line]
-        return next(reversed(errors or list(self.lines)), None)
+        errors = [line for line in lines if "[error]" in line or "[fatal]" in line]
+        return next(reversed(errors or lines), None)

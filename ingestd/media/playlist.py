@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from attrs import frozen
 
 
@@ -39,12 +41,13 @@ def parse_media_playlist(text: str) -> MediaPlaylist:
             ended = True
         elif line and not line.startswith("#"):
             segments.append(Segment(sequence, duration, line))
-            sequence += 1
+            sequence, duration = sequence + 1, 0.0
     return MediaPlaylist(tuple(segments), ended)
 
 
 def _seconds(value: str) -> float:
     try:
-        return float(value)
+        seconds = float(value)
     except ValueError:
         return 0.0
+    return seconds if math.isfinite(seconds) else 0.0
