@@ -15,8 +15,11 @@ from ingestd.live.feeder import Feeder
 from ingestd.live.hub import Configuration, Hub, Mark, Subscription
 from ingestd.live.playlist import PlaylistFollower
 from ingestd.live.supervisor import Health, State, Supervisor
+from ingestd.live.sweep import sweep
 from ingestd.media.ffmpeg import Progress, writer_args
 from ingestd.sinks.base import Output, Place, Sink
+
+_SWEEP_EVERY = 5.0
 
 
 @define(eq=False)
@@ -47,6 +50,7 @@ class Writer:
                 stale_after = self.config.stall_timeout + playlist.pause
                 self.playlist = PlaylistFollower(playlist.path, self.place.stem, stale_after)
                 nursery.start_soon(self.playlist.follow)
+                nursery.start_soon(self._sweep_forever, self.playlist, playlist.keep)
             if self.sink.network:
                 nursery.start_soon(self._stop_trying, nursery.cancel_scope)
             supervisor = Supervisor(self.config, self.health, forever=self.sink.network)
@@ -58,6 +62,12 @@ class Writer:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    async def _sweep_forever(self, playlist: PlaylistFollower, keep: int | None) -> None:
+        while True:
+            await trio.sleep(_SWEEP_EVERY)
+            directory = playlist.path.parent
+            await trio.to_thread.run_sync(sweep, directory, self.place.stem, playlist.listed, keep)
 
     async def _stop_trying(self, scope: trio.CancelScope) -> None:
         """A network target that is down when the program ends has nothing left to be sent."""

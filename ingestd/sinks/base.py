@@ -44,10 +44,14 @@ class Output:
 
 @frozen(slots=True)
 class Playlist:
-    """A media playlist at *path*; while media flows it changes at least every *pause* seconds."""
+    """A media playlist at *path*; while media flows it changes at least every *pause* seconds.
+
+    *keep* segments stay on disk after they have left it, or with None all of the session's.
+    """
 
     path: Path
     pause: float
+    keep: int | None
 
 
 @frozen(slots=True, kw_only=True)

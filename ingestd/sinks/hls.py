@@ -86,7 +86,8 @@ class HlsSink(Sink):
 
     def playlist(self, place: Place) -> Playlist:
         """A segment ends at the first keyframe after its time: under ``copy`` some seconds later."""
-        return Playlist(place.hls / PLAYLIST, 3 * self.segment + 10.0)
+        keep = self.window + 1 if self.window else None
+        return Playlist(place.hls / PLAYLIST, 3 * self.segment + 10.0, keep)
 
     def _listing(self) -> list[str]:
         if not self.window:
