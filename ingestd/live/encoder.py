@@ -67,7 +67,7 @@ class Encoder:
                 await run_child(child, feeder.feed)
 
     def _start(self) -> Mark | None:
-        """Where in the source to begin: at its first frame, or early enough to go on where the program ends."""
+        """Where in the source to begin: at its first frame, or just before where the program ends."""
         if not self.program.hub.last_timestamp:
             return self.source.oldest_mark()
         last = self.program.hub.last_timestamp.values()

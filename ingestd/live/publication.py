@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 @frozen(slots=True)
 class Closing:
-    """Why a publisher's connection closes: a WebSocket close *code* (see ``docs/publishing.md``) and a reason."""
+    """Why a publisher's connection closes: a close *code* (see ``docs/publishing.md``) and a reason."""
 
     code: int
     reason: str
