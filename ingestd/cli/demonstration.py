@@ -36,6 +36,7 @@ from ingestd.client.publisher import publish
 from ingestd.client.recorded import index
 from ingestd.config import Address, Config
 from ingestd.errors import IngestdError, MediaError
+from ingestd.sinks.hls import PLAYLIST
 from ingestd.testcard import test_card_chunks
 from ingestd.units import parse_address
 
@@ -141,10 +142,12 @@ class Demonstration:
     def _picture(
         self, status: dict[str, Any], rates: dict[str, float], about: list[tuple[str, str]]
     ) -> RenderableType:
+        view = stream_view(status, rates, datetime.now(UTC))
+        if status["state"] in _OVER and self._published.is_set():
+            return view
         ending_now = self._stop.wanted.is_set() or self._published.is_set()
-        last = Text("") if status["state"] in _OVER else _ENDING if ending_now else _HOW_TO_END
         where = [labelled(label, Text(value, overflow="fold")) for label, value in about]
-        return Group(stream_view(status, rates, datetime.now(UTC)), "", *where, last)
+        return Group(view, "", *where, _ENDING if ending_now else _HOW_TO_END)
 
     def _about(self, control: Control) -> list[tuple[str, str]]:
         """Where to look, label by label."""
@@ -152,7 +155,7 @@ class Demonstration:
         types = {sink.type for sink in pipeline.sinks}
         about = []
         if "hls" in types:
-            about.append(("watch", f"{control.shown}/hls/{self.stream}/index.m3u8"))
+            about.append(("watch", f"{control.shown}/hls/{self.stream}/{PLAYLIST}"))
         if "file" in types:
             about.append(("record", f"{_short(self._recordings)}/"))
         return [*about, ("status", f"{control.shown}/v1/streams/{self.stream}"), ("log", _short(self.log))]
@@ -176,14 +179,16 @@ class Demonstration:
                 self._failure = self._failure or f"{path}: {error.strerror}"
                 continue
             self._say(f"recording: {_short(path)} ({length}{size(path.stat().st_size)})")
+        playlist = self.config.storage.state_dir / "hls" / self.stream / PLAYLIST
+        if any(sink["type"] == "hls" and sink.get("last_segment") for sink in status["sinks"]):
+            self._say(f"playlist:  {_short(playlist)}")
         self._failure = self._failure or status.get("cause")
         troubles = [
             f"{sink['name']}: {sink['last_error']}" for sink in status["sinks"] if sink["state"] == "failed"
         ]
         for trouble in [self._failure, *troubles] if self._failure else troubles:
             self._say(f"failed: {trouble}")
-        if self._failure or troubles:
-            self._say(f"the daemon's log: {_short(self.log)}")
+        self._say(f"log:       {_short(self.log)}")
         return not (self._failure or troubles)
 
     def _say(self, text: str) -> None:

@@ -82,7 +82,7 @@ def plain_line(status: dict[str, Any], rates: dict[str, float], now: datetime) -
 
 def _title(status: dict[str, Any], now: datetime) -> Text:
     text = Text.assemble((status["name"], "bold"), "  ", _state(status["state"]))
-    text.append(f" {_since(status, now)}".rstrip())
+    text.append(f" {_lasting(status, now)}".rstrip())
     text.append(f"   pipeline {status['pipeline']}", "dim")
     if status.get("session"):
         text.append(f"   session {status['session']}", "dim")
@@ -91,7 +91,8 @@ def _title(status: dict[str, Any], now: datetime) -> Text:
 
 def _source(status: dict[str, Any], rates: dict[str, float]) -> Text:
     parts = [_track(track) for track in (status.get("source") or {}).get("tracks", [])]
-    parts += [rate(rates.get(PUBLISHER)), size(status["bytes"]), f"{status['chunks']} chunks"]
+    parts += [rate(rates[PUBLISHER])] if PUBLISHER in rates else []
+    parts += [size(status["bytes"]), f"{status['chunks']} chunks"]
     return Text(" · ".join(parts))
 
 
@@ -160,6 +161,15 @@ def _since(status: dict[str, Any], now: datetime) -> str:
     if not status["since"]:
         return ""
     return clock((now - datetime.fromisoformat(status["since"])).total_seconds())
+
+
+def _lasting(status: dict[str, Any], now: datetime) -> str:
+    """How long a stream has been what it is; of one that is over, how long it ran and when that was."""
+    since = _since(status, now)
+    if status["state"] not in ("ended", "failed"):
+        return since
+    ran = f"after {_since({'since': status['started']}, datetime.fromisoformat(status['since']))}"
+    return ran if since == clock(0) else f"{ran}, {since} ago"
 
 
 def labelled(label: str, text: Text) -> Text:
