@@ -20,6 +20,7 @@ from ingestd.media.ffmpeg import Progress, writer_args
 from ingestd.sinks.base import Output, Place, Sink
 
 _SWEEP_EVERY = 5.0
+_POLL = 0.1
 
 
 @define(eq=False)
@@ -70,10 +71,13 @@ class Writer:
             await trio.to_thread.run_sync(sweep, directory, self.place.stem, playlist.listed, keep)
 
     async def _stop_trying(self, scope: trio.CancelScope) -> None:
-        """A network target that is down when the program ends has nothing left to be sent."""
+        """A network target that is down once the program has ended has nothing left to be sent."""
         await self.program.wait_ended()
-        if self.health.state in (State.BACKING_OFF, State.FAILED):
-            scope.cancel()
+        while self.health.state not in (State.BACKING_OFF, State.FAILED):
+            await trio.sleep(_POLL)
+        if self.health.state is State.BACKING_OFF:
+            self.health.enter(State.STOPPED)
+        scope.cancel()
 
     async def _attempt(self, progress: Callable[[], None]) -> None:
         if self.sink.network and self.program.ended and self._next_seq is not None:
