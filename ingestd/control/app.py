@@ -13,6 +13,7 @@ from ingestd.live.streams import Streams
 def create_app(running: Streams) -> QuartTrio:
     """The Quart application over *running*."""
     app = QuartTrio("ingestd", static_folder=None)
+    app.url_map.merge_slashes = False  # an odd path is 404, not a redirect
     app.register_error_handler(HTTPException, http_problem)
     app.register_blueprint(health.blueprint(running))
     app.register_blueprint(streams.blueprint(running))

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import Literal, TypeAlias
+from http import HTTPStatus
+from typing import Any, Literal, TypeAlias
 
 import trio
 from quart import Blueprint, Response, request
 from quart_trio.wrappers.response import TrioFileBody
+from werkzeug.datastructures import ContentRange
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from ingestd.control.errors import not_found
 from ingestd.live.streams import Streams
@@ -27,6 +30,27 @@ _TYPES = {
 _BUFFER = 256 * 2**10
 
 Caching: TypeAlias = Literal["no-cache", "public, max-age=3600, immutable"]
+
+
+async def _cut_to_range(response: Response) -> None:
+    """Make *response* the part that the request asks for (RFC 9110, 14.2), if it asks for one.
+
+    Quart's own takes a suffix, and a range that ends behind the file's end, for one that cannot be had.
+    """
+    size, wanted = response.content_length, request.range
+    if size is None or wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        return
+    if request.if_range.etag is not None and request.if_range.etag != response.get_etag()[0]:
+        return
+    found = wanted.range_for_length(size)
+    if found is None:
+        raise RequestedRangeNotSatisfiable(size)
+    begin, end = found
+    body: Any = response.response
+    await body.make_conditional(begin, end)
+    response.status_code = HTTPStatus.PARTIAL_CONTENT
+    response.content_length = end - begin
+    response.content_range = ContentRange("bytes", begin, end, size)
 
 
 def blueprint(running: Streams) -> Blueprint:
@@ -58,9 +82,11 @@ def blueprint(running: Streams) -> Blueprint:
             response.set_etag(f"{found.st_mtime_ns:x}-{found.st_size:x}")
         response.content_type = _TYPES[match[1]]
         response.headers["Cache-Control"] = caching
-        return await response.make_conditional(
-            request, accept_ranges=True, complete_length=response.content_length
-        )
+        await response.make_conditional(request)
+        response.accept_ranges = "bytes"
+        if response.status_code == HTTPStatus.OK:
+            await _cut_to_range(response)
+        return response
 
     @blueprint.after_request
     async def for_any_page(response: Response) -> Response:
