@@ -41,12 +41,19 @@ class Health:
     restarts: int = 0
     pid: int | None = None
     last_error: str | None = None
+    _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+
+    async def wait_for(self, *states: State) -> None:
+        """Wait until it is in one of *states*."""
+        while self.state not in states:
+            await self._changed.park()
 
     def enter(self, state: State) -> None:
         if state is not self.state:
             self.state = state
             self.since = time.time()
             log.debug("child_state", stream=self.stream, child=self.name, state=state.value)
+            self._changed.unpark_all()
 
 
 #: One attempt: returns at the regular end, raises `AttemptFailed` (retry) or `FatalFailure` (do not).

@@ -20,7 +20,6 @@ from ingestd.media.ffmpeg import Progress, writer_args
 from ingestd.sinks.base import Output, Place, Sink
 
 _SWEEP_EVERY = 5.0
-_POLL = 0.1
 
 
 @define(eq=False)
@@ -73,8 +72,7 @@ class Writer:
     async def _stop_trying(self, scope: trio.CancelScope) -> None:
         """A network target that is down once the program has ended has nothing left to be sent."""
         await self.program.wait_ended()
-        while self.health.state not in (State.BACKING_OFF, State.FAILED):
-            await trio.sleep(_POLL)
+        await self.health.wait_for(State.BACKING_OFF, State.FAILED)
         if self.health.state is State.BACKING_OFF:
             self.health.enter(State.STOPPED)
         scope.cancel()

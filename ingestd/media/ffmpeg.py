@@ -164,7 +164,7 @@ class Progress:
     size: int = 0
 
     def beyond(self, other: Progress) -> bool:
-        """True if output has gone on since *other*: some muxers report no size, and -copyts starts time late."""
+        """True if output has gone on since *other*: some muxers tell no size, -copyts starts time late."""
         return (
             (self.out_time or 0.0) > (other.out_time or 0.0)
             or self.frame > other.frame
