@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import weakref
 
@@ -189,7 +190,7 @@ async def test_skip_keeps_what_it_has_while_there_is_nothing_newer_to_start_from
 async def test_skip_that_fell_out_of_the_window_waits_for_the_next_start(
     hub: Hub, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Out of the window, with no keyframe in it, everything up to the next keyframe is dropped and counted."""
+    """Out of the window, with no keyframe in it: all up to the next keyframe is dropped and counted."""
     hub = Hub(hub_config(memory=100, max_lag=500.0))
     source = Source(hub)
     source.publish(key=True)
@@ -235,7 +236,7 @@ async def test_every_frame_since_its_start_is_delivered_or_counted(
         hub.end()
     assert subscription.delivered == len(got)
     assert subscription.delivered + subscription.dropped == hub.next_seq
-    for before, after in zip(got, got[1:], strict=False):
+    for before, after in itertools.pairwise(got):
         assert after[0] > before[0]
         assert after[0] == before[0] + 1 or after[4]
 
@@ -283,7 +284,7 @@ async def test_a_closed_subscription_is_forgotten(hub: Hub) -> None:
 
 
 async def test_without_a_journal_one_that_fell_out_goes_on_at_the_oldest_start(hub: Hub) -> None:
-    """Where nothing can be replayed, `journal` goes on at the first keyframe there is, and counts what it lost."""
+    """Where nothing can be replayed, `journal` goes on at the first keyframe, and counts what it lost."""
     hub = Hub(hub_config(memory=100))
     source = Source(hub)
     source.publish(key=True)

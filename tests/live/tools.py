@@ -11,6 +11,7 @@ import trio
 from ingestd.config import HubConfig, JournalConfig
 from ingestd.live.hub import Batch, Configuration, Hub, Mark, Subscription
 from ingestd.live.journal import INDEX_MAGIC, INDEX_RECORD, Journal, JournalWriter
+from ingestd.live.replay import JournalReplay
 from ingestd.live.spool import Spool
 from ingestd.media.frames import NS_PER_MS, Frame, Kind, Track
 
@@ -28,6 +29,21 @@ def hub_config(*, memory: int = 2**25, window: float = 60.0, max_lag: float = 8.
     for name, value in (("memory", memory), ("window", window), ("max_lag", max_lag)):
         object.__setattr__(config, name, value)  # frozen, and validated for people
     return config
+
+
+class WitnessedHub(Hub):
+    """A hub that remembers everything that was ever published, in `live`."""
+
+    def __init__(self, config: HubConfig) -> None:
+        super().__init__(config)
+        self.live: list[Seen] = []
+
+    def publish(
+        self, configuration: Configuration, frames: tuple[Frame, ...], marks: tuple[Mark, ...]
+    ) -> None:
+        if frames:
+            self.live += seen(Batch(configuration, frames, self.next_seq, 0))
+        super().publish(configuration, frames, marks)
 
 
 class Source:
@@ -111,6 +127,8 @@ async def spool(
             max_frame=2**24,
             keep=keep,  # type: ignore[arg-type]
         )
+        made.hub = WitnessedHub(made.hub.config)
+        made.hub.replay = JournalReplay(journal, made.intake, made.hub)
         try:
             yield made
         finally:
