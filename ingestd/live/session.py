@@ -9,7 +9,7 @@ Its nursery tree:
      └ one task a sink   program hub → its target
 
 The end runs through it like the media: the publisher is gone, so the source hub ends, so the encoder
-ends, so the program hub ends, so the sinks end. A deadline bounds it.
+ends, so the program hub ends, so the sinks end. When the daemon stops, a deadline bounds it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ingestd.live.publication import Publication
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.spool import Spool
-from ingestd.live.supervisor import Health
+from ingestd.live.supervisor import Health, State
 from ingestd.live.writer import Writer
 from ingestd.sinks.base import Place, Sink
 from ingestd.sinks.file import FileSink
@@ -82,7 +82,7 @@ class Session:
     encoder: Encoder | None = None
     sinks: list[SinkRun] = field(factory=list)
     id: str = field(factory=lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z")
-    _ended: trio.Event = field(factory=trio.Event)
+    _stopping: trio.Event = field(factory=trio.Event)
 
     async def run(self, chunks: trio.MemoryReceiveChannel[bytes]) -> None:
         """Live from the first chunk of *chunks* until all is written. Raises nothing that it can name.
@@ -109,11 +109,12 @@ class Session:
             )  # fmt: skip
 
     def stop(self, code: int, reason: str) -> None:
-        """End the session in order: the publisher is told, what came in is finished."""
+        """End the session because the daemon stops: in order, but within ``shutdown.timeout``."""
         self.publication.close(code, reason)
+        self._stopping.set()
 
     def fail(self, code: int, cause: str) -> None:
-        """As `stop`, and the session counts as failed with *cause* (the first one stands)."""
+        """End the session, which counts as failed with *cause* (the first one stands)."""
         if not self.failed:
             self.failed, self.cause = True, cause
             log.error("session_failed", stream=self.stream, session=self.id, cause=cause)
@@ -125,7 +126,8 @@ class Session:
             log.info("stream_state", stream=self.stream, state=state.value)
 
     async def _deadline(self, scope: trio.CancelScope) -> None:
-        await self._ended.wait()
+        # Nothing hurries an end but the daemon's own: what lags has acknowledged media still to write.
+        await self._stopping.wait()
         await trio.sleep(self.config.shutdown.timeout)
         log.error("session_end_overdue", stream=self.stream, timeout_s=self.config.shutdown.timeout)
         self.fail(SESSION_FAILED, "the end took longer than shutdown.timeout and was cut short")
@@ -179,7 +181,6 @@ class Session:
             self.fail(SESSION_FAILED, str(error))
         finally:
             source.hub.end()
-            self._ended.set()
 
     def _count(self, chunk: bytes) -> None:
         self.chunks += 1
@@ -263,12 +264,15 @@ class Session:
             return  # It is in the sink's health, and no other sink's business.
 
     async def _put_away(self, directory: Path, journals: list[Journal]) -> None:
-        """Keep the journal where it is a recording; else nobody needs it any more."""
+        """Remove the journal when all that was to be made of it is made; else it is kept, and said to be."""
         kept = [await run.keep() for run in self.sinks if isinstance(run, RawRecording)]
         for journal in journals:
             journal.close()
-        if all(kept):
+        recorded = all(run.health.state is State.STOPPED for run in self.sinks if isinstance(run, Recording))
+        if (all(kept) and recorded and not self.failed) or not self.size:
             await trio.to_thread.run_sync(shutil.rmtree, directory)
+        else:
+            log.warning("journal_kept", stream=self.stream, session=self.id, directory=str(directory))
 
 
 def _is_raw(sink: Sink) -> TypeGuard[FileSink]:
