@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from ingestd.testcard import test_card_chunks as card_chunks
 from tests.support.captures import capture
@@ -52,11 +52,25 @@ async def card(ffmpeg: str, seconds: float) -> list[bytes]:
 
 
 @asynccontextmanager
+async def connect(running: Daemon, key: str = "cam-key") -> AsyncIterator[WebSocketConnection]:
+    """A publisher that sends nothing of itself. Leaving the block closes with 1000 if it is still open."""
+    host, _, port = running.ingest.rpartition(":")
+    # The stream is ours, so that it is closed whoever closes the WebSocket first.
+    async with await trio.open_tcp_stream(host, int(port)) as stream, trio.open_nursery() as nursery:
+        socket = await wrap_client_stream(
+            nursery, stream, running.ingest, f"/stream/live/{key}", max_message_size=2**26
+        )
+        yield socket
+        with trio.move_on_after(5):
+            await socket.aclose()
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def live(
     running: Daemon, chunks: list[bytes], *, key: str = "cam-key"
 ) -> AsyncIterator[WebSocketConnection]:
     """A publisher that sends *chunks* in real time and then stays, for the time of the block."""
-    url = f"ws://{running.ingest}/stream/live/{key}"
 
     async def send(socket: WebSocketConnection) -> None:
         start = trio.current_time()
@@ -67,7 +81,7 @@ async def live(
         except ConnectionClosed:
             return
 
-    async with open_websocket_url(url, max_message_size=2**26) as socket, trio.open_nursery() as nursery:
+    async with connect(running, key) as socket, trio.open_nursery() as nursery:
         nursery.start_soon(send, socket)
         yield socket
         nursery.cancel_scope.cancel()
