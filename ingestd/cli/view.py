@@ -36,13 +36,12 @@ def stream_view(status: dict[str, Any], rates: dict[str, float], now: datetime) 
     lines.append(labelled("source", _source(status, rates)))
     if encoder := status["encoder"]:
         lines.append(labelled("encoder", _encoder(encoder)))
-        if encoder["last_error"]:
-            lines.append(_error("", encoder))
+        lines += _notes("encoder", encoder)
     elif status["sinks"]:
         lines.append(labelled("encoder", Text("none: the source is passed on as it is", "dim")))
     if status["sinks"]:
         lines.append(_sinks(status, rates, now))
-        lines += [_error(sink["name"], sink) for sink in status["sinks"] if sink["last_error"]]
+        lines += [note for sink in status["sinks"] for note in _notes(sink["name"], sink)]
     if status.get("cause"):
         lines.append(Text(f"failed: {status['cause']}", "bold red"))
     return Group(*lines)
@@ -116,13 +115,10 @@ def _encoder(encoder: dict[str, Any]) -> Text:
 def _sinks(status: dict[str, Any], rates: dict[str, float], now: datetime) -> Table:
     table = _table("sink", "state", "for", "bitrate", "fps", "output", "restarts")
     for sink in status["sinks"]:
-        output = Text(_output(status, sink))
-        if sink["dropped_frames"]:
-            output.append(f" {sink['dropped_frames']} dropped", "yellow")
         table.add_row(
             Text(sink["name"], "bold"), _state(sink["state"]), _since(sink, now),
             rate(rates.get(f"sink:{sink['name']}")), f"{sink['fps']:.1f}" if sink.get("fps") else "–",
-            output, Text(str(sink["restarts"]), "yellow" if sink["restarts"] else "dim"),
+            _output(status, sink), Text(str(sink["restarts"]), "yellow" if sink["restarts"] else "dim"),
         )  # fmt: skip
     return table
 
@@ -137,10 +133,15 @@ def _output(status: dict[str, Any], sink: dict[str, Any]) -> str:
     return size(sink["sent_bytes"]) if sink["sent_bytes"] else ""
 
 
-def _error(name: str, health: dict[str, Any]) -> Text:
-    style = "red" if health["state"] in ("failed", "backing_off") else "dim"
-    who = f"{name}: " if name else ""
-    return Text(" " * _LABEL + f"{who}last error: {health['last_error']}", style)
+def _notes(name: str, health: dict[str, Any]) -> list[Text]:
+    """What went wrong with the encoder or a sink, in a line below it; none if nothing did."""
+    dropped = health.get("dropped_frames")
+    notes = [f"{dropped} frames dropped"] if dropped else []
+    notes += [f"last error: {health['last_error']}"] if health["last_error"] else []
+    if not notes:
+        return []
+    style = "red" if health["state"] in ("failed", "backing_off") else "yellow"
+    return [Text(" " * _LABEL + f"{name}: {'; '.join(notes)}", style)]
 
 
 def _sink_counts(sinks: list[dict[str, Any]]) -> Text:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, Callable
+from typing import TypeAlias
+from urllib.parse import urlsplit
 
 import trio
 from attrs import frozen
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    ConnectionTimeout,
-    HandshakeError,
-    WebSocketConnection,
-    open_websocket_url,
-)
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
-from ingestd.errors import IngestdError
+from ingestd.errors import IngestdError, leaves
 
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 _RECEIVE_BUFFER = 16 * 2**10
+
+Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 # Its debug records quote the URL, which holds the stream key.
 logging.getLogger("trio-websocket").setLevel(logging.WARNING)
@@ -69,14 +65,24 @@ async def publish(
     Cancelled, it still closes with 1000, within `CLOSE_TIMEOUT`, unless half a chunk is sent.
     """
     sender = _Sender(on_sent)
-    async with _connected(url, ssl_context) as connection:
-        try:
-            await sender.send(connection, chunks)
-        finally:
-            # After half a message a close frame would be taken for its rest: then only the socket is closed.
-            timeout = 0.0 if sender.sending and connection.closed is None else CLOSE_TIMEOUT
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + timeout):
-                await connection.aclose()
+    stream = await _open_stream(url, ssl_context)
+    connection = refusal = None
+    try:
+        async with trio.open_nursery() as nursery:
+            connection = await _handshake(nursery, stream, url)
+            if connection is not None:
+                await sender.send(connection, chunks)
+            nursery.cancel_scope.cancel()
+    except* ConnectionRejected as group:
+        refusal = leaves(group)[0]
+    finally:
+        await trio.aclose_forcefully(stream)
+    if isinstance(refusal, ConnectionRejected):
+        raise _refused(refusal)
+    if connection is None:
+        raise ConnectionFailed(f"no WebSocket handshake within {CONNECT_TIMEOUT:g} s")
+    if sender.failure is not None:
+        raise sender.failure  # out here, so that what *chunks* raises arrives as it was, not in a group
     closed = connection.closed
     return Closed(
         code=closed.code if closed else 1006,
@@ -90,28 +96,34 @@ async def publish(
 class _Sender:
     def __init__(self, on_sent: Callable[[int], None] | None) -> None:
         self._on_sent = on_sent
+        self._sending = False
         self.chunks = self.bytes = 0
-        self.complete = self.sending = False
+        self.complete = False
+        self.failure: Exception | None = None
 
     async def send(self, connection: WebSocketConnection, chunks: AsyncIterable[bytes]) -> None:
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_wait_closed, connection, nursery.cancel_scope)
-            try:
-                await self._send(connection, chunks)
-            except ConnectionClosed:
-                pass  # `publish` reports with which code
-            except Exception as error:
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure  # out here, so that what *chunks* raises arrives as it was, not in a group
+        """Send until one side is done, then close. What *chunks* raises is in *failure*."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_wait_closed, connection, nursery.cancel_scope)
+                try:
+                    await self._send(connection, chunks)
+                except ConnectionClosed:
+                    pass  # `publish` reports with which code
+                except Exception as error:
+                    self.failure = error
+                nursery.cancel_scope.cancel()
+        finally:
+            # After half a message a close frame would be taken for its rest.
+            if not self._sending or connection.closed is not None:
+                with trio.CancelScope(shield=True, relative_deadline=CLOSE_TIMEOUT):
+                    await connection.aclose()
 
     async def _send(self, connection: WebSocketConnection, chunks: AsyncIterable[bytes]) -> None:
         async for chunk in chunks:
-            self.sending = True
+            self._sending = True
             await connection.send_message(chunk)
-            self.sending = False
+            self._sending = False
             self.chunks += 1
             self.bytes += len(chunk)
             if self._on_sent is not None:
@@ -128,26 +140,49 @@ async def _wait_closed(connection: WebSocketConnection, scope: trio.CancelScope)
         scope.cancel()
 
 
-@asynccontextmanager
-async def _connected(url: str, ssl_context: ssl.SSLContext | None) -> AsyncIterator[WebSocketConnection]:
-    """The connection; what trio-websocket raises before there is one becomes `ConnectionFailed`."""
-    connection = None
+async def _open_stream(url: str, ssl_context: ssl.SSLContext | None) -> Stream:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError("expected a URL that begins with ws:// or wss:// and a host")
     try:
-        async with open_websocket_url(
-            url, ssl_context, message_queue_size=1, receive_buffer_size=_RECEIVE_BUFFER,
-            connect_timeout=CONNECT_TIMEOUT, disconnect_timeout=CLOSE_TIMEOUT,
-        ) as connection:  # fmt: skip
-            yield connection
-    except ConnectionRejected as rejected:
-        said = (rejected.body or b"").decode("utf-8", "replace").strip()
-        text = f"the server refused the upgrade with HTTP status {rejected.status_code}"
-        raise ConnectionFailed(f"{text}: {said[:200]}" if said else text, rejected.status_code) from None
-    except ConnectionTimeout:
-        raise ConnectionFailed(f"no answer within {CONNECT_TIMEOUT:g} s") from None
-    except (HandshakeError, trio.BrokenResourceError) as error:
-        if connection is not None:
-            raise
+        with trio.fail_after(CONNECT_TIMEOUT):
+            if parts.scheme == "ws":
+                return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+            stream = await trio.open_ssl_over_tcp_stream(
+                parts.hostname, parts.port or 443, ssl_context=ssl_context, https_compatible=True
+            )
+            try:
+                await stream.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+            return stream
+    except trio.TooSlowError:
+        raise ConnectionFailed(f"no connection within {CONNECT_TIMEOUT:g} s") from None
+    except (OSError, trio.BrokenResourceError) as error:
         raise ConnectionFailed(_why(error)) from None
+
+
+async def _handshake(nursery: trio.Nursery, stream: Stream, url: str) -> WebSocketConnection | None:
+    """The connection over *stream*, or None if the server takes too long.
+
+    A refusal is raised in *nursery*. The stream is ours to close: trio-websocket leaves it open where
+    the server closes first.
+    """
+    parts = urlsplit(url)
+    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with trio.move_on_after(CONNECT_TIMEOUT):
+        return await wrap_client_stream(
+            nursery, stream, parts.netloc.rpartition("@")[2], resource,
+            message_queue_size=1, receive_buffer_size=_RECEIVE_BUFFER,
+        )  # fmt: skip
+    return None
+
+
+def _refused(refusal: ConnectionRejected) -> ConnectionFailed:
+    said = (refusal.body or b"").decode("utf-8", "replace").strip()
+    text = f"the server refused the upgrade with HTTP status {refusal.status_code}"
+    return ConnectionFailed(f"{text}: {said[:200]}" if said else text, refusal.status_code)
 
 
 def _why(error: BaseException) -> str:
@@ -157,4 +192,4 @@ def _why(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno)  # Trio's own text repeats the address
     text = getattr(error, "strerror", None) or str(error)
-    return text or f"no WebSocket handshake ({type(error).__name__})"
+    return text or type(error).__name__
