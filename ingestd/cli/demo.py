@@ -98,8 +98,9 @@ def _require_free(name: str, address: Address, path: Path) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(where)
     except OSError as error:
+        origin = str(path) if path.exists() else 'the shipped configuration ("ingestd init" writes it here)'
         raise click.ClickException(
-            f"cannot listen on {address}, the [{name}] bind of {path}: {error.strerror}.\n"
+            f"cannot listen on {address}, the [{name}] bind of {origin}: {error.strerror}.\n"
             'Probably a daemon or a demo runs already ("ingestd status" shows it): stop it, or set another '
-            "bind there; port 0 takes any free one."
+            "bind; port 0 takes any free one."
         ) from None

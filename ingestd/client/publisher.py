@@ -189,7 +189,9 @@ def _why(error: BaseException) -> str:
     """The innermost cause in words: each layer, and each address of a host, adds one of its own."""
     while inner := error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__:
         error = inner
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno)  # Trio's own text repeats the address
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)  # Trio's own text repeats the address
     text = getattr(error, "strerror", None) or str(error)
     return text or type(error).__name__
