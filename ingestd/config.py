@@ -124,6 +124,7 @@ class FfmpegConfig:
 class LogConfig:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
+    keep: int = field(default=1000, validator=number_between(10, 10_000, zero="none"))
 
 
 @frozen(slots=True, kw_only=True)

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ingestd.config import LogConfig
+from ingestd.log_ring import LogRing
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
 
-def configure(config: LogConfig) -> None:
+def configure(config: LogConfig) -> LogRing:
     """Set up structlog, and the standard library's loggers of our dependencies, for the process.
 
-    Tracebacks come without local variables, which hold keys.
+    Tracebacks come without local variables, which hold keys. Returns what keeps the last events.
     """
+    ring = LogRing(config.keep)
     level = getattr(logging, config.level.upper())
     console = config.format == "console" or (config.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -37,7 +39,7 @@ def configure(config: LogConfig) -> None:
         # A value that is no JSON type comes as text, and one with a secret in its repr should not be logged.
         renderer = structlog.processors.JSONRenderer(default=str)
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, ring, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -45,7 +47,7 @@ def configure(config: LogConfig) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _named, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _named, ring, renderer],
             foreign_pre_chain=[
                 structlog.stdlib.add_logger_name,
                 structlog.stdlib.PositionalArgumentsFormatter(),
@@ -57,6 +59,7 @@ def configure(config: LogConfig) -> None:
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=True)
+    return ring
 
 
 def _named(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -29,7 +29,7 @@ LAYERS = (
     ("structure",),
     ("config",),
     ("ranges", "credentials"),
-    ("errors", "names", "units"),
+    ("errors", "names", "units", "log_ring"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 
@@ -149,7 +149,7 @@ def test_only_the_daemon_knows_listeners(sources: Sources) -> None:
 
 def test_control_knows_sessions_but_not_ffmpeg(sources: Sources) -> None:
     known = {group(t) for m in sources if group(m) == "control" for t in imports(m, sources) if t in sources}
-    assert known <= {"", "control", "live", "config", "errors", "names", "registry"}
+    assert known <= {"", "control", "live", "config", "errors", "names", "registry", "log_ring"}
 
 
 def test_no_module_is_long(sources: Sources) -> None:
