@@ -303,7 +303,7 @@ class Journal:
                 os.close(file.fd)
                 file.fd = -1
             os.close(self.index_fd)
-        self.index_fd = -1
+            self.index_fd = -1
 
     def remove(self) -> None:
         """Close, and delete the journal's files."""
