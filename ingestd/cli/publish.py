@@ -59,7 +59,7 @@ def publish(
     loop: bool,
     seconds: float | None,
 ) -> None:
-    r"""Push FILE (WebM or Matroska) or the test card to a daemon, in real time.
+    """Push FILE (WebM or Matroska) or the test card to a daemon, in real time.
 
     The bytes go out as a browser's MediaRecorder sends them: in chunks of 250 ms that end inside an
     element. Ctrl-C ends the publication in order.
@@ -73,7 +73,7 @@ def publish(
 
     \b
     Exit status: 0 all was sent, or Ctrl-C; 1 refused, cut off or unreadable; 2 wrong usage.
-    """
+    """  # noqa: D301  click wants the character itself
     if (file is None) is not test_card:
         raise click.UsageError("give either a FILE or --test-card")
     if test_card and (loop or speed != 1.0):

@@ -145,3 +145,10 @@ def test_wrong_usage(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert said in done.stderr
         assert "secret" not in done.stderr
+
+
+def test_the_help_teaches_where_to_publish(tmp_path: Path) -> None:
+    """Both ways to name the target, each on a line of its own."""
+    lines = ingestd("publish", "-h", cwd=tmp_path).stdout.splitlines()
+    assert "    --url ws://HOST:8081/stream/live/KEY   (or $INGESTD_PUBLISH_URL)" in lines
+    assert "    --key KEY                              (or $INGESTD_KEY), to [ingest] bind of --config" in lines
