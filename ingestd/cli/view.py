@@ -62,13 +62,14 @@ def streams_table(streams: Iterable[dict[str, Any]], now: datetime) -> Table:
 
 def plain_line(status: dict[str, Any], rates: dict[str, float], now: datetime) -> str:
     """One stream in one line, for logs and pipes: ``demo live 0:42 in 412 kbit/s …``."""
-    words = [status["name"], status["state"], _since(status, now)]
-    if status["state"] != "idle":
-        words += ["· in", rate(rates.get(PUBLISHER))]
+    words = [status["name"], status["state"], _lasting(status, now)]
+    if PUBLISHER in rates:
+        words += ["· in", rate(rates[PUBLISHER])]
     if encoder := status["encoder"]:
         words += ["· encoder", encoder["state"], f"{encoder['fps']:.1f} fps", f"{encoder['speed']:.2f}x"]
     for sink in status["sinks"]:
-        words += ["·", sink["name"], sink["state"], rate(rates.get(f"sink:{sink['name']}"))]
+        bits = rates.get(f"sink:{sink['name']}")
+        words += ["·", sink["name"], sink["state"], rate(bits) if bits is not None else ""]
         words += [output] if (output := _output(status, sink)) else []
         if sink["restarts"]:
             words.append(f"{sink['restarts']} restarts")
