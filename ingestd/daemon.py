@@ -3,6 +3,7 @@
     daemon
      ├ signals           SIGTERM, SIGINT → stop
      ├ journal writer    one task, one thread, for all sessions
+     ├ loop lag          how late the event loop is (`ingestd.live.lag`)
      ├ sessions          one a live stream (`ingestd.live.session`)
      ├ ingest listener   WebSocket publishers (`ingestd.sources.websocket`)
      └ control listener  HTTP (`ingestd.control`)
@@ -28,8 +29,10 @@ from ingestd.control.app import create_app
 from ingestd.errors import IngestdError
 from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
 from ingestd.live.journal import JournalWriter
+from ingestd.live.lag import LoopLag
 from ingestd.live.recording import recover
 from ingestd.live.streams import Streams
+from ingestd.log_ring import LogRing
 from ingestd.sources import websocket
 
 log = structlog.get_logger(__name__)
@@ -55,12 +58,14 @@ class StateUnusable(IngestdError):
 
 async def serve(
     config: Config,
+    ring: LogRing | None = None,
     *,
     handle_signals: bool = True,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until SIGTERM, SIGINT or `Running.stop`; then end every session within ``shutdown.timeout``.
 
+    *ring* has the log events that ``/v1/logs`` shows (from `ingestd.logs.configure`).
     Raises `FfmpegMissing`, `StateUnusable` and `CannotListen`. On return no process and no task of
     it is left.
     """
@@ -74,7 +79,7 @@ async def serve(
             ffmpeg = await _prepare(config)
             starting.cancel_scope.cancel()
         if not stopping.is_set():
-            await _run(config, ffmpeg, services, stopping, task_status)
+            await _run(config, ffmpeg, ring or LogRing(0), services, stopping, task_status)
         services.cancel_scope.cancel()
     log.info("daemon_stopped")
 
@@ -98,6 +103,7 @@ async def _prepare(config: Config) -> Ffmpeg:
 async def _run(
     config: Config,
     ffmpeg: Ffmpeg,
+    ring: LogRing,
     services: trio.Nursery,
     stopping: trio.Event,
     task_status: trio.TaskStatus[Running],
@@ -105,9 +111,11 @@ async def _run(
     """From the first listener to the end of the last session."""
     writer = JournalWriter(config.journal.ack, config.journal.min_free)
     await services.start(writer.run)
+    lag = LoopLag()
+    services.start_soon(lag.run)
     async with trio.open_nursery() as sessions:
         streams = Streams(config, ffmpeg.path, writer, sessions)
-        app = create_app(streams)
+        app = create_app(streams, ring, lag)
         bind = config.control.bind
         control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
         receiver = services.start(websocket.serve, config.ingest, streams)

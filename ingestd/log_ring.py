@@ -73,7 +73,7 @@ class LogRing:
                 number,
                 LEVELS.index(level) if level in LEVELS else len(LEVELS) - 1,
                 stream if isinstance(stream, str) else None,
-                _as_json({"number": number} | plain | {"number": number}),
+                _as_json({"number": number, **plain} | {"number": number}),
             )
             self._entries.append(entry)
             self._last = number

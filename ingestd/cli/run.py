@@ -23,8 +23,8 @@ def run(config_path: Path) -> None:
     stderr, as JSON lines unless it is a terminal.
     """
     config = load_config(config_path)
-    logs.configure(config.log)
+    ring = logs.configure(config.log)
     try:
-        trio.run(partial(serve, config))
+        trio.run(partial(serve, config, ring))
     except* (IngestdError, OSError) as group:
         raise click.ClickException("; ".join(str(error) for error in leaves(group))) from None
