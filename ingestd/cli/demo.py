@@ -56,8 +56,8 @@ def demo(config_path: Path, stream: str, seconds: float | None, plain: bool) -> 
         raise click.ClickException(f"{error.filename}: cannot be written: {error.strerror}") from None
     with file:
         with redirect_stderr(file):  # where logs go is fixed once
-            logs.configure(config.log)
-        demonstration = Demonstration(config, stream, key, console, log, seconds, plain)
+            ring = logs.configure(config.log)
+        demonstration = Demonstration(config, stream, key, console, log, seconds, plain, ring)
         good = run(demonstration.run)
     raise click.exceptions.Exit(0 if good else 1)
 

@@ -36,6 +36,7 @@ from ingestd.client.publisher import publish
 from ingestd.client.recorded import index
 from ingestd.config import Address, Config
 from ingestd.errors import IngestdError, MediaError
+from ingestd.log_ring import LogRing
 from ingestd.sinks.hls import PLAYLIST
 from ingestd.testcard import test_card_chunks
 from ingestd.units import parse_address
@@ -59,6 +60,7 @@ class Demonstration:
     log: Path
     seconds: float | None
     plain: bool
+    ring: LogRing
     _stop: Stop = field(factory=Stop)
     _published: trio.Event = field(factory=trio.Event)
     _failure: str | None = None
@@ -72,7 +74,7 @@ class Demonstration:
         async with trio.open_nursery() as signals:
             await signals.start(partial(self._stop.listen, signals.cancel_scope.cancel, patience=2))
             async with trio.open_nursery() as nursery:
-                running = await nursery.start(partial(daemon.serve, self.config, handle_signals=False))
+                running = await nursery.start(partial(daemon.serve, self.config, self.ring, handle_signals=False))
                 nursery.start_soon(self._publish, running)
                 async with Control(f"http://{_near(running.control[0])}") as control:
                     status = await self._watch(control)

@@ -119,7 +119,9 @@ class _Families:
     """The families of one scrape by name; a sample is added to the one that it belongs to."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, Metric] = {family.name: family for family in _families()}
+        self._by_name: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
+            family.name: family for family in _families()
+        }
 
     @property
     def all(self) -> Iterable[Metric]:
