@@ -223,9 +223,14 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "TLS: the certificate is for another host",
         ),
         (
-            r"certificate verif|unable to get local issuer|self.signed|unknown ca|certificate.*not trusted"
-            r"|peer certificate failed",
+            r"unable to get local issuer|self.signed|unknown ca|certificate.*not trusted",
             "TLS: the certificate is not from a trusted authority",
+        ),
+        (
+            # All that GnuTLS says of a foreign authority and of an expired one, and OpenSSL of any fault.
+            r"certificate verif|peer certificate failed",
+            "TLS: the certificate cannot be verified: it is not from a trusted authority, has expired, "
+            "or is for another host",
         ),
         (r"error in the (pull|push) function|tls.*(handshake|error)|ssl.*error", "TLS: the handshake failed"),
         (r"connection refused|error number -111", "connection refused: nothing listens there"),
