@@ -141,6 +141,7 @@ class Session:
             self.source = await self._spool("source", directory, journals)
         except OSError as error:
             self.fail(SESSION_FAILED, f"the journal cannot be begun: {error.strerror}")
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
             return
         try:
             async with trio.open_nursery() as nursery:
