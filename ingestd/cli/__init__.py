@@ -61,7 +61,7 @@ _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content
 @click.group(cls=LazyGroup, context_settings=_SETTINGS)
 @click.version_option(__version__, "-V", "--version", prog_name="ingestd")
 def main() -> None:
-    r"""Take live video from browsers and turn it into recordings, HLS and RTMPS pushes.
+    """Take live video from browsers and turn it into recordings, HLS and RTMPS pushes.
 
     \b
     First steps:
@@ -73,4 +73,4 @@ def main() -> None:
     \b
     Exit status: 0 good, 1 failed, 2 wrong usage or wrong configuration.
     "ingestd COMMAND -h" explains a command.
-    """
+    """  # noqa: D301  \b is click's mark for lines that stay as they are

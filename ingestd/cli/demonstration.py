@@ -74,7 +74,8 @@ class Demonstration:
         async with trio.open_nursery() as signals:
             await signals.start(partial(self._stop.listen, signals.cancel_scope.cancel, patience=2))
             async with trio.open_nursery() as nursery:
-                running = await nursery.start(partial(daemon.serve, self.config, self.ring, handle_signals=False))
+                serve = partial(daemon.serve, self.config, self.ring, handle_signals=False)
+                running = await nursery.start(serve)
                 nursery.start_soon(self._publish, running)
                 async with Control(f"http://{_near(running.control[0])}") as control:
                     status = await self._watch(control)

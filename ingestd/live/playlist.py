@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import trio
@@ -26,19 +25,20 @@ class PlaylistFollower:
     path: Path
     stem: str
     stale_after: float
+    listed: MediaPlaylist = field(factory=MediaPlaylist)
     last: Segment | None = None
     changed_at: float = field(factory=trio.current_time)
     _base: int | None = None
-    _after: int = -1
-    _durations: dict[int, float] = field(factory=dict)
+    _counted: int = -1
+    _seconds: float = 0.0
     _stamp: tuple[int, int] | None = None
 
     async def begin(self, first: int) -> None:
         """An attempt begins with the frame at *first* (ns); what it lists counts from here."""
         await self.refresh()
-        self._after = self.last.sequence if self.last else -1
+        self._counted = self.last.sequence if self.last else -1
         self._base = first
-        self._durations.clear()
+        self._seconds = 0.0
         self.changed_at = trio.current_time()
 
     async def refresh(self) -> None:
@@ -47,12 +47,15 @@ class PlaylistFollower:
         if stamp is not None and stamp != self._stamp:
             playlist = await self._load()
             self._stamp = stamp
+            self.listed = playlist
             self.changed_at = trio.current_time()
             own = [segment for segment in playlist.segments if segment.uri.startswith(self.stem)]
             self.last = own[-1] if own else None
             for segment in own:
-                if segment.sequence > self._after:
-                    self._durations[segment.sequence] = segment.duration
+                if segment.sequence > self._counted:
+                    # One that catches up lists and removes some between two looks: taken as long as this.
+                    self._seconds += segment.duration * (segment.sequence - self._counted)
+                    self._counted = segment.sequence
 
     async def follow(self) -> None:
         """`refresh` a few times a second, until cancelled."""
@@ -64,12 +67,7 @@ class PlaylistFollower:
         """Where the listed segments end, in ns on the timeline; None before the first attempt."""
         if self._base is None:
             return None
-        seconds = math.fsum(self._durations.values())
-        if self._durations:
-            # A writer that catches up lists and removes some between two looks: taken as long as the others.
-            unseen = max(0, max(self._durations) - self._after - len(self._durations))
-            seconds += unseen * seconds / len(self._durations)
-        return self._base + round(seconds * NS_PER_S)
+        return self._base + round(self._seconds * NS_PER_S)
 
     def stale(self) -> str | None:
         """A cause, when the playlist has not moved for too long."""
