@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("ingestd.cli.publish:publish", "Push a test card or a recording, as a browser would."),
     "streams": ("ingestd.cli.streams:streams", "List the streams of a running daemon."),
     "status": ("ingestd.cli.status:status", "Show what a running daemon does, sink by sink."),
+    "logs": ("ingestd.cli.logs:logs", "Show what a running daemon has logged."),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
@@ -70,6 +70,14 @@ class Control:
     async def stream(self, name: str) -> dict[str, Any]:
         """One stream. Raises `UnknownStream`, too."""
         return await self._get(f"/v1/streams/{quote(name, safe='')}", name)
+
+    async def logs(
+        self, *, limit: int, after: int | None = None, level: str = "debug", stream: str | None = None
+    ) -> dict[str, Any]:
+        """Log events and where to go on, as ``docs/troubleshooting.md`` says. Raises `UnknownStream`, too."""
+        query = {"limit": limit, "after": after, "level": level, "stream": stream}
+        given = {key: value for key, value in query.items() if value is not None}
+        return await self._get(f"/v1/logs?{urlencode(given)}", stream)
 
     async def _get(self, path: str, stream: str | None = None) -> dict[str, Any]:
         try:
