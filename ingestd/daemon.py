@@ -16,6 +16,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -34,6 +35,7 @@ from ingestd.live.recording import recover
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
 from ingestd.sources import websocket
+from ingestd.state_lock import state_lock
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +71,29 @@ async def serve(
     Raises `FfmpegMissing`, `StateUnusable` and `CannotListen`. On return no process and no task of
     it is left.
     """
+    state = config.storage.state_dir
+    with ExitStack() as held:
+        try:
+            await trio.to_thread.run_sync(_make_writable, state)
+            held.enter_context(state_lock(state))
+        except BlockingIOError as error:
+            raise StateUnusable(
+                f"storage.state_dir: another ingestd works in {state}; "
+                "stop it, or give this one a directory of its own"
+            ) from error
+        except OSError as error:
+            raise StateUnusable(
+                f"storage.state_dir: cannot write to {state} ({error.strerror}); "
+                "make it a directory that this user may write to"
+            ) from error
+        await _serve(config, ring or LogRing(0), task_status, handle_signals=handle_signals)
+    log.info("daemon_stopped")
+
+
+async def _serve(
+    config: Config, ring: LogRing, task_status: trio.TaskStatus[Running], *, handle_signals: bool
+) -> None:
+    """All of the daemon's life in its state directory."""
     stopping = trio.Event()
     async with trio.open_nursery() as services:
         if handle_signals:
@@ -79,21 +104,13 @@ async def serve(
             ffmpeg = await _prepare(config)
             starting.cancel_scope.cancel()
         if not stopping.is_set():
-            await _run(config, ffmpeg, ring or LogRing(0), services, stopping, task_status)
+            await _run(config, ffmpeg, ring, services, stopping, task_status)
         services.cancel_scope.cancel()
-    log.info("daemon_stopped")
 
 
 async def _prepare(config: Config) -> Ffmpeg:
-    """What must be there before the first publisher: a place to write, FFmpeg, the recordings of a crash."""
+    """What must be there before the first publisher: FFmpeg, and the recordings of a crash."""
     state = config.storage.state_dir
-    try:
-        await trio.to_thread.run_sync(_make_writable, state)
-    except OSError as error:
-        raise StateUnusable(
-            f"storage.state_dir: cannot write to {state} ({error.strerror}); "
-            "make it a directory that this user may write to"
-        ) from error
     ffmpeg = await find_ffmpeg(config.ffmpeg)
     log.info("daemon_starting", version=__version__, ffmpeg=ffmpeg.version, state_dir=str(state))
     await recover(state / "recordings", ffmpeg.path)

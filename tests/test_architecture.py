@@ -29,7 +29,7 @@ LAYERS = (
     ("structure",),
     ("config",),
     ("ranges", "credentials"),
-    ("errors", "names", "units", "log_ring"),
+    ("errors", "names", "units", "log_ring", "state_lock"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 

@@ -81,6 +81,19 @@ def test_a_taken_port_ends_the_start_with_the_listener_named(tmp_path: Path, tak
     assert "Traceback" not in done.stderr
 
 
+def test_a_second_daemon_leaves_the_firsts_state_alone(tmp_path: Path) -> None:
+    """One state directory, one daemon: the second ends with the reason, before it touches anything."""
+    with daemon(tmp_path, PIPELINE) as running:
+        part = running.state_dir / "recordings" / "cam" / "live.mkv.part"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(b"being written")
+        done = run_to_end(tmp_path, PIPELINE)
+        assert done.returncode == 1
+        assert "another ingestd works in" in done.stderr
+        assert part.read_bytes() == b"being written"
+        part.unlink()
+
+
 def test_a_wrong_ffmpeg_path_ends_the_start_with_what_to_do(tmp_path: Path) -> None:
     """``ffmpeg.path`` that is no program: exit 1, the path, and what to install."""
     done = run_to_end(tmp_path, PIPELINE, '[ffmpeg]\npath = "/nonexistent/ffmpeg"\n')
