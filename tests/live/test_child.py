@@ -3,7 +3,7 @@
 Small scripts stand for FFmpeg where only the process counts.
 """
 
-# ruff: noqa: ASYNC110  other processes are waited for
+# ruff: noqa: ASYNC110, ASYNC240  other processes are waited for, and /proc is no disk
 
 from __future__ import annotations
 
@@ -63,6 +63,10 @@ async def failure(child: Child, feed: Feed) -> str:
         with pytest.raises(AttemptFailed) as caught:
             await run_child(child, feed)
     return str(caught.value)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def alive(pid: int) -> bool:
@@ -181,9 +185,8 @@ async def test_silence_is_no_stall() -> None:
 
 async def test_progress_is_an_advance() -> None:
     """A child whose output time goes on is not stalled, however much it is fed; it is reported."""
-    script = (
-        "i=0; while [ $i -lt 25 ]; do i=$((i+1)); printf 'out_time_us=%d00000\\nprogress=continue\\n' $i >&$1"
-    )
+    count = "i=0; while [ $i -lt 25 ]; do i=$((i+1)); "
+    report = "printf 'out_time_us=%d00000\\nprogress=continue\\n' $i >/dev/fd/$1"
     reports: list[Progress] = []
     advances: list[bool] = []
 
@@ -193,7 +196,7 @@ async def test_progress_is_an_advance() -> None:
             await trio.sleep(0.02)
 
     child = evolve(
-        shell(f"{script}; sleep 0.05; done; exec cat >/dev/null"),
+        shell(f"{count}{report}; sleep 0.05; done; exec cat >/dev/null"),
         on_progress=reports.append,
         on_advance=lambda: advances.append(True),
         config=SupervisorConfig(stall_timeout=1.0, stop_timeout=5.0),
@@ -205,7 +208,7 @@ async def test_progress_is_an_advance() -> None:
 
 async def test_progress_that_stands_still_is_a_stall() -> None:
     """Reports without an advance do not keep a child alive."""
-    script = "while :; do printf 'out_time_us=1000\\nprogress=continue\\n' >&$1; sleep 0.05; done"
+    script = "while :; do printf 'out_time_us=1000\\nprogress=continue\\n' >/dev/fd/$1; sleep 0.05; done"
     assert (await failure(shell(script), steadily)).startswith("stalled: no output for 0.5 s")
 
 
@@ -239,11 +242,12 @@ async def test_a_cause_from_outside() -> None:
 
 
 async def test_ignoring_the_end_of_input_is_answered_with_sigterm(tmp_path: Path) -> None:
-    """A child that goes on after its input's end gets SIGTERM after stop_timeout, and may finish its files."""
+    """A child that goes on after its input's end gets SIGTERM after stop_timeout, and may finish."""
     note = tmp_path / "note"
     child = shell(f"trap 'echo finished >{note}; exit 0' TERM; while :; do sleep 0.05; done")
     begun = trio.current_time()
-    assert await failure(child, nothing) == "did not end within 0.5 s of its input's end"
+    # The shell tells on stderr that its `sleep` was terminated.
+    assert (await failure(child, nothing)).startswith("did not end within 0.5 s of its input's end")
     assert trio.current_time() - begun >= 0.5
     assert note.read_text() == "finished\n"
 
@@ -313,7 +317,7 @@ async def test_secrets_are_not_in_the_cause() -> None:
     for script in (
         f"echo '[error] rtmps://x/app/{key}: Connection refused' >&2; exit 1",
         f"printf '[error] %0490d {key} tail\\n' 0 >&2; exit 1",
-        f"printf '[error] rtmps://x/app/s3cr3t-' >&2; sleep 0.2; echo 'key-0123456789: failed' >&2; exit 1",
+        "printf '[error] rtmps://x/app/s3cr3t-' >&2; sleep 0.2; echo 'key-0123456789: failed' >&2; exit 1",
         f"printf '[error] %s' {key} >&2; exit 1",
     ):
         cause = await failure(evolve(shell(script), secrets=(key,)), silence)
@@ -356,13 +360,13 @@ async def test_a_command_that_cannot_be_made_starts_nothing() -> None:
     def args(fd: int) -> list[str]:
         raise UnsupportedMedia("no such codec")
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(UnsupportedMedia):
         await run_child(Child("cam", "sink", args, CONFIG), silence)
     with trio.CancelScope() as scope:
         scope.cancel()
         await run_child(shell("exec cat"), silence)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 async def test_no_file_descriptor_is_left() -> None:
@@ -381,10 +385,10 @@ async def test_no_file_descriptor_is_left() -> None:
                     await run_child(shell("exec cat >/dev/null"), steadily)
 
     await one(0)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for index in range(20):
         await one(index)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 async def test_the_environment_is_small() -> None:
@@ -394,7 +398,9 @@ async def test_the_environment_is_small() -> None:
     async def output(data: bytes) -> None:
         out.append(data)
 
-    script = "import os, sys; print(sorted(os.environ), len(os.listdir('/proc/self/fd')), os.getsid(0) == os.getpid())"
+    script = (
+        "import os; print(sorted(os.environ), len(os.listdir('/proc/self/fd')), os.getsid(0) == os.getpid())"
+    )
     await run_child(evolve(python(script), on_output=output), nothing)
     # stdin, stdout, stderr, the progress pipe, and the directory that is being listed
     assert b"".join(out).decode().strip() in (
@@ -404,7 +410,7 @@ async def test_the_environment_is_small() -> None:
 
 
 async def test_a_real_ffmpeg(each_ffmpeg: str, tmp_path: Path) -> None:
-    """FFmpeg itself: ends well at its input's end, advances, and fails with a cause when it is fed rubbish."""
+    """FFmpeg itself: ends well at its input's end, advances, and fails with a cause on rubbish."""
     target = tmp_path / "out.mkv"
     advances: list[bool] = []
 
