@@ -15,7 +15,7 @@ from ingestd.cli.common import EXIT_FAILED, config_option, load_config
 from ingestd.config import Config, Pipeline
 from ingestd.errors import AttemptFailed, IngestdError
 from ingestd.live.capabilities import Ffmpeg, FfmpegMissing, find_ffmpeg
-from ingestd.live.hub import Configuration
+from ingestd.live.batch import Configuration
 from ingestd.live.plan import plan
 from ingestd.media.ffmpeg import MASK, encoder_args, masked, writer_args
 from ingestd.media.frames import Kind, Track

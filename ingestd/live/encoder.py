@@ -9,9 +9,10 @@ from attrs import define, field
 
 from ingestd.config import Pipeline, SupervisorConfig
 from ingestd.errors import AttemptFailed, MediaError
+from ingestd.live.batch import Configuration, Mark
 from ingestd.live.child import Child, run_child
 from ingestd.live.feeder import Feeder
-from ingestd.live.hub import Configuration, Hub, Mark
+from ingestd.live.hub import Hub
 from ingestd.live.plan import Plan, plan
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, Supervisor

@@ -5,8 +5,9 @@ from __future__ import annotations
 import trio
 from attrs import define
 
+from ingestd.live.batch import Batch, Configuration
 from ingestd.live.child import Input
-from ingestd.live.hub import Batch, Configuration, Subscription
+from ingestd.live.hub import Subscription
 from ingestd.media.frames import Frame
 from ingestd.media.webm_mux import Muxer
 

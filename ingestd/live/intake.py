@@ -9,7 +9,7 @@ from __future__ import annotations
 from attrs import define, evolve, field
 
 from ingestd.errors import MediaError
-from ingestd.live.hub import Configuration, Mark, Position
+from ingestd.live.batch import Configuration, Mark, Position
 from ingestd.live.splice import Splice, Splicing
 from ingestd.media.frames import Frame, Header, RecorderStart, SegmentStart, Track
 from ingestd.media.normalise import Normaliser, normalise

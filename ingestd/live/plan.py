@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from ingestd.config import Pipeline
-from ingestd.live.hub import Configuration
+from ingestd.live.batch import Configuration
 from ingestd.media.frames import Kind, Track
 from ingestd.media.h264 import parse_avcc, parse_sps
 from ingestd.sinks.base import Sink

@@ -15,7 +15,8 @@ from attrs import define
 
 from ingestd.config import SupervisorConfig
 from ingestd.errors import AttemptFailed, IngestdError, MediaError
-from ingestd.live.hub import Batch, Configuration, Hub, Subscription
+from ingestd.live.batch import Batch, Configuration
+from ingestd.live.hub import Hub, Subscription
 from ingestd.live.supervisor import Health, Supervisor
 from ingestd.media import webm_codecs as ids
 from ingestd.media.ebml import MAX_HEAD, UNKNOWN, read_head

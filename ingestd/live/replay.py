@@ -6,7 +6,8 @@ from collections import deque
 
 from attrs import define, field
 
-from ingestd.live.hub import Batch, Hub, Mark, Position
+from ingestd.live.batch import Batch, Mark, Position
+from ingestd.live.hub import Hub
 from ingestd.live.intake import Intake, Life
 from ingestd.live.journal import Journal, JournalReleased
 from ingestd.live.splice import Splice

@@ -10,9 +10,10 @@ from attrs import define, evolve, field
 
 from ingestd.config import SupervisorConfig
 from ingestd.errors import FatalFailure
+from ingestd.live.batch import Configuration, Mark
 from ingestd.live.child import Child, run_child
 from ingestd.live.feeder import Feeder
-from ingestd.live.hub import Configuration, Hub, Mark, Subscription
+from ingestd.live.hub import Hub, Subscription
 from ingestd.live.playlist import PlaylistFollower
 from ingestd.live.supervisor import Health, State, Supervisor
 from ingestd.live.sweep import sweep

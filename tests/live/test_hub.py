@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from ingestd.live.hub import Configuration, Hub, Mark
+from ingestd.live.batch import Configuration, Mark
+from ingestd.live.hub import Hub
 from ingestd.media.frames import NS_PER_MS, Frame
 from tests.live.tools import AUDIO, BOTH, VIDEO, Source, at_hand, drain, hub_config, seen
 

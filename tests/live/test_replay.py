@@ -12,7 +12,8 @@ import trio
 
 from ingestd.config import JournalConfig
 from ingestd.errors import MediaError
-from ingestd.live.hub import Hub, Mark
+from ingestd.live.batch import Mark
+from ingestd.live.hub import Hub
 from ingestd.live.journal import JournalFull
 from ingestd.live.spool import Spool
 from ingestd.media.frames import NS_PER_MS, Frame

@@ -9,7 +9,8 @@ from pathlib import Path
 import trio
 
 from ingestd.config import HubConfig, JournalConfig
-from ingestd.live.hub import Batch, Configuration, Hub, Mark, Subscription
+from ingestd.live.batch import Batch, Configuration, Mark
+from ingestd.live.hub import Hub, Subscription
 from ingestd.live.journal import INDEX_MAGIC, INDEX_RECORD, Journal, JournalWriter
 from ingestd.live.replay import JournalReplay
 from ingestd.live.spool import Spool

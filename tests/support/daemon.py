@@ -84,20 +84,20 @@ class Daemon:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if name is None or line.get("event") == name]
 
-    async def wait_until(self, condition: Any, timeout: float = 30.0) -> dict[str, Any]:
+    async def wait_until(self, condition: Any, within: float = 30.0) -> dict[str, Any]:
         """Poll `status` until *condition* of it is true; returns that status."""
         status: dict[str, Any] = {}
-        with trio.move_on_after(timeout):
+        with trio.move_on_after(within):
             while True:
                 status = await trio.to_thread.run_sync(self.status)
                 if condition(status):
                     return status
                 await trio.sleep(0.05)
-        raise AssertionError(f"not within {timeout} s; last status: {json.dumps(status, indent=1)}")
+        raise AssertionError(f"not within {within} s; last status: {json.dumps(status, indent=1)}")
 
-    async def wait_ended(self, timeout: float = 40.0) -> dict[str, Any]:
+    async def wait_ended(self, within: float = 40.0) -> dict[str, Any]:
         """Wait until the session has ended, or failed."""
-        return await self.wait_until(lambda s: s["state"] in ("ended", "failed"), timeout)
+        return await self.wait_until(lambda s: s["state"] in ("ended", "failed"), within)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code; kills it and fails if it does not end."""
