@@ -36,6 +36,8 @@ RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 #: What `media` may use: bytes come in, objects and bytes go out.
 PURE = frozenset({"__future__", "attrs", "collections", "enum", "math", "re", "struct", "sys", "typing"})
 MAX_LINES = 400
+#: Longer all the same, and why.
+LONG = {"ingestd.live.hub": "a subscription is a cursor into the window: the two change together"}
 
 Sources = Mapping[str, str]
 
@@ -153,8 +155,9 @@ def test_control_knows_sessions_but_not_ffmpeg(sources: Sources) -> None:
 
 
 def test_no_module_is_long(sources: Sources) -> None:
-    """One that has a reason says it at its top, and is named here."""
-    assert [module for module, text in sources.items() if text.count("\n") > MAX_LINES] == []
+    """One that has a reason is named in `LONG`."""
+    long = {module for module, text in sources.items() if text.count("\n") > MAX_LINES}
+    assert long - set(LONG) == set()
 
 
 # That the checks themselves see what they are for

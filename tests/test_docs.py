@@ -102,7 +102,7 @@ def events_in_code() -> set[str]:
                         value=ast.Name(id="log"),
                         attr="debug" | "info" | "warning" | "error" | "critical" | "exception",
                     ),
-                    args=[ast.Constant(value=name), *_],
+                    args=[ast.Constant(value=str(name)), *_],
                 ):
                     found.add(name)
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="log")), args=[ast.Name(id=variable), *_]):
@@ -117,7 +117,7 @@ def keys_in_status() -> set[str]:
         for node in ast.walk(ast.parse((ROOT / "ingestd" / "live" / name).read_text("utf-8"))):
             match node:
                 case ast.Dict(keys=keys):
-                    found |= {key.value for key in keys if isinstance(key, ast.Constant)}
+                    found |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
                 case ast.Assign(targets=[ast.Subscript(slice=ast.Constant(value=str(key)))]):
                     found.add(key)
     return found
