@@ -48,8 +48,10 @@ class PlaylistFollower:
             playlist = await self._load()
             self._stamp = stamp
             self.listed = playlist
-            self.changed_at = trio.current_time()
             own = [segment for segment in playlist.segments if segment.uri.startswith(self.stem)]
+            if own and own[-1] != self.last:
+                # Another segment, not just another file: on a full disk FFmpeg empties it without a word.
+                self.changed_at = trio.current_time()
             self.last = own[-1] if own else None
             for segment in own:
                 if segment.sequence > self._counted:
