@@ -60,7 +60,7 @@ async def live_run(
 @pytest.mark.usefixtures("no_processes_left")
 @pytest.mark.parametrize("mime", MIMES)
 async def test_chromium_publishes_to_every_sink(tmp_path: Path, rtmp_server: RtmpServer, mime: str) -> None:
-    """MKV, MP4, HLS and RTMPS show the control run's frames without an error, in sync, of the right length."""
+    """MKV, MP4, HLS and RTMPS show the control run's frames, without an error, in sync, in full."""
     _, sent, outputs = await live_run(tmp_path / "live", rtmp_server, 8.0, mime, "canvas")
     source = tmp_path / "source.webm"
     source.write_bytes(sent.data)
