@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import sys
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +22,11 @@ from ingestd.cli.connect import api_option, api_url, run
 from ingestd.cli.stopping import Stop
 from ingestd.client.api import ApiError, Control, DaemonUnreachable, UnknownStream
 from ingestd.errors import IngestdError
+from ingestd.log_ring import LEVELS
 from ingestd.structure import did_you_mean
 
 _REFRESH = 0.5
 _PAGE = 1000
-_LEVELS = ("debug", "info", "warning", "error")
 _STYLES = {"debug": "dim", "info": "green", "warning": "yellow", "error": "bold red", "critical": "bold red"}
 #: Of every event, and shown in front; the number is for programs.
 _FRONT = ("number", "timestamp", "level", "event", "exception")
@@ -36,7 +37,7 @@ _FRONT = ("number", "timestamp", "level", "event", "exception")
 @config_option
 @api_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C, also when the daemon is restarted.")
-@click.option("-l", "--level", type=click.Choice(_LEVELS), default="debug", help="Only these and worse.")
+@click.option("-l", "--level", type=click.Choice(LEVELS), default=LEVELS[0], help="Only these and worse.")
 @click.option(
     "-n", "--lines", type=click.IntRange(0, 10_000), default=100, show_default=True, help="How many at most."
 )
@@ -58,15 +59,11 @@ def logs(
     """
     reader = Reader(api_url(url, config_path), stream, level)
     printer = _Printer(as_json, Console(highlight=False, soft_wrap=True))
-    try:
-        if follow:
-            run(_follow, reader, lines, printer)
-        else:
-            for event in run(reader.last, lines):
-                printer.show(event)
-    except BrokenPipeError:
-        # Who reads has had enough, like "head"; nothing is left to be flushed there.
-        sys.stdout = None  # type: ignore[assignment]
+    if follow:
+        if not run(_follow, reader, lines, printer):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # which click ends quietly with
+    else:
+        printer.print(run(reader.last, lines))
 
 
 @define(eq=False)
@@ -81,7 +78,10 @@ class Reader:
     _waiting: bool = field(default=False, init=False)
 
     async def last(self, lines: int) -> list[dict[str, Any]]:
-        """The newest *lines* events. Raises `DaemonUnreachable`, `ApiError`, and `IngestdError` for no stream."""
+        """The newest *lines* events.
+
+        Raises `DaemonUnreachable`, `ApiError`, and `IngestdError` with the names there are for no stream.
+        """
         async with Control(self.base_url) as control:
             return await self._last(control, lines)
 
@@ -96,7 +96,7 @@ class Reader:
         events: list[dict[str, Any]] = page["events"]
         return events
 
-    async def follow(self, lines: int) -> AsyncIterator[list[dict[str, Any]] | str]:
+    async def follow(self, lines: int) -> AsyncGenerator[list[dict[str, Any]] | str, None]:
         """As `last`, and then all that come, without end: lists of events, and notes for a person."""
         async with Control(self.base_url) as control:
             yield await self._last(control, lines)
@@ -117,7 +117,7 @@ class Reader:
                     yield "the daemon was restarted"
                     continue
                 if page["lost"]:
-                    yield f"{page['lost']} events (of all streams and levels) were gone before they could be shown"
+                    yield f"{page['lost']} events (of all streams) were gone before they could be shown"
                 self._after = page["next"]
                 if page["events"]:
                     yield page["events"]
@@ -139,23 +139,28 @@ class _Printer:
         else:
             click.echo(event_line(event).plain)
 
-    def note(self, text: str) -> None:
-        """What is no event."""
-        click.echo(f"-- {text}", err=True)
+    def print(self, page: list[dict[str, Any]] | str) -> None:
+        """Events, or a note that is none."""
+        if isinstance(page, str):
+            click.echo(f"-- {page}", err=True)
+        else:
+            for event in page:
+                self.show(event)
 
 
-async def _follow(reader: Reader, lines: int, printer: _Printer) -> None:
-    stop = Stop()
+async def _follow(reader: Reader, lines: int, printer: _Printer) -> bool:
+    """Print until Ctrl-C (True), or until nobody reads what is printed (False)."""
+    stop, read = Stop(), True
     async with trio.open_nursery() as nursery:
         await nursery.start(stop.listen, nursery.cancel_scope.cancel)
         async with aclosing(stop.until(reader.follow(lines))) as pages:
-            async for page in pages:
-                if isinstance(page, str):
-                    printer.note(page)
-                else:
-                    for event in page:
-                        printer.show(event)
+            try:
+                async for page in pages:
+                    printer.print(page)
+            except BrokenPipeError:
+                read = False
         nursery.cancel_scope.cancel()
+    return read
 
 
 def event_line(event: dict[str, Any]) -> Text:
