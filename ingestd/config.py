@@ -55,6 +55,12 @@ class Address:
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return (mapped or address).is_loopback
 
+    @property
+    def near(self) -> Address:
+        """Where a client on this machine finds a listener on it: one on all interfaces by loopback."""
+        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing is bound here
+        return Address(host=loopback.get(self.host, self.host), port=self.port)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

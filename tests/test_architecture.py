@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1] / "ingestd"
 LAYERS = (
     ("__main__",),
     ("cli",),
+    ("doctor",),
     ("daemon", "client", "testcard"),
     ("control", "sources"),
     ("live",),

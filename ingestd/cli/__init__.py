@@ -13,6 +13,7 @@ from ingestd import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("ingestd.cli.init:init", "Write a start configuration, with every key explained."),
     "check": ("ingestd.cli.check:check", "Find mistakes in the configuration; show the FFmpeg commands."),
+    "doctor": ("ingestd.cli.doctor:doctor", "Find what on this machine could keep the daemon from working."),
     "run": ("ingestd.cli.run:run", "Run the daemon."),
     "demo": ("ingestd.cli.demo:demo", "Run the daemon with a test card, and show what it does."),
     "publish": ("ingestd.cli.publish:publish", "Push a test card or a recording, as a browser would."),

@@ -16,8 +16,6 @@ from ingestd.errors import IngestdError, leaves
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach one that listens everywhere
-
 
 def api_option(command: F) -> F:
     """Adds ``--url URL`` of the control listener; the command gets it as *url*, or None."""
@@ -49,7 +47,7 @@ def reachable(address: Address, key: str) -> Address:
     """Where a client on this machine finds a listener on *address*, which the configuration has in *key*."""
     if address.port == 0:
         raise click.UsageError(f"{key} takes any free port: give --url with the one in the daemon's log")
-    return Address(host=_ANY.get(address.host, address.host), port=address.port)
+    return address.near
 
 
 def run(main: Callable[..., Awaitable[Any]], *args: Any) -> Any:

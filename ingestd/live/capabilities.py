@@ -6,6 +6,7 @@ import importlib
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 
 import trio
 from attrs import frozen
@@ -70,17 +71,20 @@ def _candidates(config: FfmpegConfig) -> list[str]:
 
 async def _probe(path: str) -> tuple[str, list[str]]:
     match = _VERSION.search(await _ask(path, "-version"))
+    return (match.group(1) if match else "unknown"), await lacking(path, _NEEDED)
+
+
+async def lacking(path: str, wanted: Iterable[tuple[str, str]]) -> list[str]:
+    """What of *wanted*, pairs like ("encoder", "libx264"), the FFmpeg at *path* does not have, in words.
+
+    Raises `OSError`, `subprocess.CalledProcessError` and `trio.TooSlowError` when it cannot be asked.
+    """
+    wanted = tuple(wanted)
     listed = {
-        kind: set(re.findall(r"[\w]+", await _ask(path, option)))
-        for kind, option in (
-            ("encoder", "-encoders"),
-            ("protocol", "-protocols"),
-            ("muxer", "-muxers"),
-            ("demuxer", "-demuxers"),
-        )
+        kind: set(re.findall(r"[\w]+", await _ask(path, f"-{kind}s")))
+        for kind in dict.fromkeys(kind for kind, _ in wanted)
     }
-    missing = [f"the {kind} {name}" for kind, name in _NEEDED if name not in listed[kind]]
-    return (match.group(1) if match else "unknown"), missing
+    return [f"the {kind} {name}" for kind, name in wanted if name not in listed[kind]]
 
 
 async def _ask(path: str, option: str) -> str:

@@ -293,7 +293,7 @@ class Journal:
                 continue
             # Noted first: a read that is under way then knows that it came too late.
             before_this, file.hole = file.hole, (begin, end)
-            if not await trio.to_thread.run_sync(_punch_hole, file.fd, begin, end - begin):
+            if not await trio.to_thread.run_sync(punch_hole, file.fd, begin, end - begin):
                 file.hole = before_this
 
     def close(self) -> None:
@@ -316,7 +316,7 @@ class Journal:
         return JournalStatistics(self.chunks, self.size, self.kept_bytes, len(self.recorders))
 
 
-def _punch_hole(fd: int, offset: int, size: int) -> bool:
+def punch_hole(fd: int, offset: int, size: int) -> bool:
     """Deallocate a range (fallocate(2)); False where the file system cannot, which then keeps the bytes."""
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.fallocate(
