@@ -240,12 +240,13 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"timed out|error number -110", "the target does not answer in time"),
         (r"no route to host|network is unreachable", "the network is unreachable"),
+        # Before the reset that it ends with: whoever listens there does not speak RTMP.
+        (r"handshake failed|cannot read rtmp handshake", "the RTMP handshake failed"),
         (
             r"connection reset|broken pipe|end of file.*rtmp|error number -104",
             "the target closed the connection",
         ),
         (r"server error: (.+)", "the server refused the stream"),
-        (r"handshake failed|cannot read rtmp handshake", "the RTMP handshake failed"),
         (
             r"ebml header parsing failed|invalid data found when processing input",
             "FFmpeg cannot read its input",
@@ -253,7 +254,8 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"unknown encoder|encoder .* not found", "this FFmpeg lacks the encoder"),
         (r"protocol not found|protocol .* not on whitelist", "this FFmpeg lacks the protocol"),
         (
-            r"could not (find tag|write header)|incorrect codec parameters|not supported in",
+            r"codec .* not compatible with|could not (find tag|write header)|incorrect codec parameters"
+            r"|not supported in",
             "the container cannot take this codec",
         ),
     )
