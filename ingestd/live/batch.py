@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from attrs import evolve, frozen
 
 from ingestd.media.frames import Frame, Kind, Track
+
+#: What a frame costs besides its payload, roughly: a bound in bytes must hold for tiny frames, too.
+FRAME_OVERHEAD = 256
+
+
+def weight(frames: Iterable[Frame]) -> int:
+    """The memory that *frames* take, in bytes."""
+    return sum(len(frame.payload) + FRAME_OVERHEAD for frame in frames)
 
 
 @frozen(slots=True, eq=False)
@@ -72,7 +81,7 @@ class Batch:
         if skipped <= 0:
             return self
         frames = self.frames[skipped:]
-        return evolve(self, frames=frames, first=seq, size=sum(len(f.payload) for f in frames))
+        return evolve(self, frames=frames, first=seq, size=weight(frames))
 
 
 class ReplayReader(Protocol):

@@ -53,11 +53,12 @@ class Encoder:
             feeder = Feeder(subscription)
             # Another codec configuration needs another process, which is no failure.
             while (configuration := await feeder.configuration()) is not None:
-                self.program.begin()
+                treatment = self._treatment(configuration)
+                self.program.begin(continues=treatment.video == "copy")
                 child = Child(
                     stream=self.stream,
                     name=self.health.name,
-                    args=partial(self._args, configuration),
+                    args=partial(self._args, configuration, treatment),
                     config=self.config,
                     on_start=self._started,
                     on_progress=self._progress,
@@ -66,6 +67,11 @@ class Encoder:
                     check=self._check,
                 )
                 await run_child(child, feeder.feed)
+
+    def _treatment(self, configuration: Configuration) -> Plan:
+        treatment = Plan("encode", "encode") if self._copy_no_more else plan(self.pipeline, configuration)
+        self._copying = treatment.video == "copy"
+        return treatment
 
     def _start(self) -> Mark | None:
         """Where in the source to begin: at its first frame, or just before where the program ends."""
@@ -76,10 +82,8 @@ class Encoder:
         resume = max(min(last), max(last) - _TRACK_ENDED) - _PREROLL
         return self.source.mark_before(resume) or self.source.oldest_mark()
 
-    def _args(self, configuration: Configuration, progress_fd: int) -> list[str]:
+    def _args(self, configuration: Configuration, treatment: Plan, progress_fd: int) -> list[str]:
         video, audio = self.pipeline.video, self.pipeline.audio
-        treatment = Plan("encode", "encode") if self._copy_no_more else plan(self.pipeline, configuration)
-        self._copying = treatment.video == "copy"
         start = audio_start = None
         hub = self.program.hub
         if hub.configuration is not None:

@@ -17,7 +17,7 @@ import trio
 from attrs import define, field, frozen
 
 from ingestd.config import HubConfig
-from ingestd.live.batch import Batch, Configuration, Mark, Replay, ReplayReader
+from ingestd.live.batch import Batch, Configuration, Mark, Replay, ReplayReader, weight
 from ingestd.media.frames import Frame
 
 Policy: TypeAlias = Literal["journal", "skip"]
@@ -184,7 +184,7 @@ class Hub:
         self.configuration = configuration
         if not frames:
             return
-        size = sum(len(frame.payload) for frame in frames)
+        size = weight(frames)
         batch = Batch(configuration, frames, self.next_seq, size, trio.current_time())
         self._window.append(batch)
         self._marks.extend(marks)

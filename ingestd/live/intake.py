@@ -18,7 +18,11 @@ from ingestd.media.webm_demux import Demuxer
 
 @define(eq=False)
 class Life:
-    """One recorder's or encoder's container, *begins* bytes into the stream; *splice* places it in time."""
+    """One recorder's or encoder's container, *begins* bytes into the stream; *splice* places it in time.
+
+    One that *continues* has the very frames that the life before would have had: after those that
+    overlap any next one fits.
+    """
 
     recorder: int
     begins: int
@@ -26,6 +30,7 @@ class Life:
     doc_type: str = ""
     tracks: tuple[Track, ...] = ()
     splice: Splice | None = None
+    continues: bool = False
 
 
 @define(eq=False)
@@ -63,10 +68,12 @@ class Intake:
     _configuration: Configuration | None = None
     _ready: bool = False
     _awaits_keyframe: bool = False
+    _continues: bool = False
     _segment: Position | None = None
 
-    def begin(self) -> None:
-        """What comes next is a new container, whatever the last one left unfinished."""
+    def begin(self, *, continues: bool = False) -> None:
+        """What comes next is a new container, whatever the last one left unfinished; see `Life.continues`."""
+        self._continues = continues
         self._demuxer = Demuxer(max_frame=self.max_frame)
         self._base = self._fed
         self.error = None
@@ -108,12 +115,12 @@ class Intake:
         return pieces
 
     def _add_life(self, begins: int, fed: int) -> None:
-        self.lives.append(Life(len(self.lives), begins))
+        self.lives.append(Life(len(self.lives), begins, continues=self._continues))
         self.starts.append(begins - (self._fed - fed))
 
     def _begin_life(self, header: Header) -> None:
-        self._awaits_keyframe = True
         life = self.lives[-1]
+        self._awaits_keyframe = not life.continues
         life.header_size = header.size
         life.doc_type = header.doc_type
         life.tracks = header.tracks

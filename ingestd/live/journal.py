@@ -225,8 +225,12 @@ class Journal:
             raise
         return cls(writer, directory, prefix, max_size, index.fd, index_size=len(INDEX_MAGIC))
 
-    async def append(self, chunk: bytes | memoryview, starts: Sequence[int] = ()) -> None:
+    async def append(
+        self, chunk: bytes | memoryview, starts: Sequence[int] = (), *, last: bool = True
+    ) -> None:
         """Accept *chunk*: on return it is written (or synced). At the offsets *starts* recorders begin.
+
+        A long chunk may come in parts, all but the *last* with False: they share its number.
 
         Raises `JournalFull`, and then nothing of the chunk is in the journal; any other `OSError`
         of the disk is a `JournalFull` as well, with its own words. Not cancelled half-way.
@@ -259,7 +263,7 @@ class Journal:
             file.size += len(data)
         self.recorders += opened
         self.index_size += len(records)
-        self.chunks += 1
+        self.chunks += last
         self.size += len(view)
 
     @property

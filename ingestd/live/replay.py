@@ -6,7 +6,7 @@ from collections import deque
 
 from attrs import define, field
 
-from ingestd.live.batch import Batch, Mark, Position
+from ingestd.live.batch import Batch, Mark, Position, weight
 from ingestd.live.hub import Hub
 from ingestd.live.intake import Intake, Life
 from ingestd.live.journal import Journal, JournalReleased
@@ -82,7 +82,8 @@ class Reader:
             elif position.recorder + 1 < len(journal.recorders):
                 self._position = Position(position.recorder + 1, 0, 0)
                 self._recorded.life += 1
-                self._intake.begin()
+                lives = self._replay.intake.lives
+                self._intake.begin(continues=lives[self._recorded.life].continues)
             else:
                 return None
         return self._ready.popleft()
@@ -100,6 +101,6 @@ class Reader:
             if not piece.frames:
                 continue
             configuration = self._replay.hub.configuration_at(self._seq) or piece.configuration
-            size = sum(len(frame.payload) for frame in piece.frames)
-            self._ready.append(Batch(configuration, tuple(piece.frames), self._seq, size))
+            frames = tuple(piece.frames)
+            self._ready.append(Batch(configuration, frames, self._seq, weight(frames)))
             self._seq += len(piece.frames)

@@ -18,6 +18,8 @@ from ingestd.media.frames import NS_PER_S
 
 log = structlog.get_logger(__name__)
 
+_SLICE = 2**20
+
 
 @define(eq=False)
 class Spool:
@@ -61,21 +63,26 @@ class Spool:
         On return it is acknowledged, unless the journal was given up. Raises `MediaError` (the
         chunk is in the journal all the same) and, under the policy ``end``, `JournalFull`.
         """
-        pieces = self.intake.feed(chunk)
-        journaled = await self._journal(chunk)
+        # In slices: a long chunk, made of however tiny frames, must not hold up the other streams.
+        for begin in range(0, len(chunk), _SLICE):
+            await self._take(chunk[begin : begin + _SLICE], last=begin + _SLICE >= len(chunk))
+        if self.intake.error is not None:
+            raise self.intake.error
+
+    async def _take(self, data: bytes, *, last: bool) -> None:
+        pieces = self.intake.feed(data)
+        journaled = await self._journal(data, last=last)
         for piece in pieces:
             # What is not in the journal cannot be replayed from there.
             marks = piece.marks if journaled else [evolve(mark, position=None) for mark in piece.marks]
             self.hub.publish(piece.configuration, tuple(piece.frames), tuple(marks))
-        if self.intake.error is not None:
-            raise self.intake.error
 
-    async def _journal(self, chunk: bytes) -> bool:
-        """Write *chunk*; False if the journal was given up, which is for good: it has no gaps."""
+    async def _journal(self, data: bytes, *, last: bool) -> bool:
+        """Write *data*; False if the journal was given up, which is for good: it has no gaps."""
         if self.journal is None or self.lost.is_set():
             return False
         try:
-            await self.journal.append(chunk, self.intake.starts)
+            await self.journal.append(data, self.intake.starts, last=last)
         except JournalFull as full:
             self.journal_error = str(full)
             log.error(  # noqa: TRY400  the cause is all there is to know
@@ -88,9 +95,9 @@ class Spool:
             return False
         return True
 
-    def begin(self) -> None:
-        """The bytes to come are a new container's, whatever the last one left unfinished."""
-        self.intake.begin()
+    def begin(self, *, continues: bool = False) -> None:
+        """The bytes to come are a new container's; see `Intake.begin`."""
+        self.intake.begin(continues=continues)
 
     async def trim(self) -> None:
         """Give back what no reader of the hub needs any more, or is too old; nothing of a journal to keep."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -78,3 +80,25 @@ async def test_h264_without_keyframes_is_encoded_after_all(tmp_path: Path, ffmpe
     # 30 a second, from the first to the last: copied ones, then encoded ones.
     assert len(frames) in range(358, 362)
     assert max(b[0] - a[0] for a, b in pairwise(frames)) < 0.040
+
+
+async def test_a_killed_encoder_that_only_copies_the_picture_loses_no_frame(
+    tmp_path: Path, ffmpeg: str
+) -> None:
+    """It goes on in the middle of a GOP, with the very frame that comes next."""
+    chunks = rare_keyframes(ffmpeg, 14)
+    pipeline = '[video]\nmax_keyframe_interval = "1m"\n' + HLS + RECORDING
+    with daemon(tmp_path / "run", pipeline) as running:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: publish(running.publish_url, chunks, at=in_real_time(chunks)))
+            for _ in range(2):
+                await trio.sleep(4)
+                status = await running.wait_until(lambda s: s["encoder"] and s["encoder"]["pid"])
+                os.kill(status["encoder"]["pid"], signal.SIGKILL)
+        status = await running.wait_ended()
+    assert status["encoder"]["restarts"] == 2
+    source = tmp_path / "source.mkv"
+    source.write_bytes(b"".join(chunks))
+    (mkv,) = running.recordings
+    assert decode_errors(mkv) == []
+    assert_same_frames(read_video(mkv), read_video(source), align=True)

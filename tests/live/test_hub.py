@@ -16,6 +16,8 @@ from ingestd.live.hub import Hub
 from ingestd.media.frames import NS_PER_MS, Frame
 from tests.live.tools import AUDIO, BOTH, VIDEO, Source, at_hand, drain, hub_config, seen
 
+pytestmark = pytest.mark.usefixtures("bare_frames")
+
 
 @pytest.fixture
 def hub() -> Hub:

@@ -23,6 +23,8 @@ from tests.media.tools import cluster, init, simple
 from tests.support.captures import Capture, captures
 from tests.support.captures import capture as load
 
+pytestmark = pytest.mark.usefixtures("bare_frames")
+
 every_capture = pytest.mark.parametrize("capture", captures(), ids=lambda capture: capture.name)
 
 
