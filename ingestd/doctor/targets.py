@@ -33,7 +33,7 @@ async def examine(config: Config, *, contact: bool) -> list[Finding]:
 
 def _targets(config: Config) -> list[tuple[str, int]]:
     """The hosts alone: the rest of a target's URL may be secret."""
-    targets = {}
+    targets: dict[tuple[str, int], None] = {}
     for stream in config.streams.values():
         for sink in config.pipelines[stream.pipeline].sinks:
             if isinstance(sink, PushSink):
