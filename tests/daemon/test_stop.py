@@ -70,7 +70,7 @@ async def test_a_signal_ends_a_live_session_in_order(
     with daemon(tmp_path, ENCODE + SINKS) as running:
         async with live(running, chunks) as publisher:
             await running.wait_until(all_running)
-            await trio.sleep(2)
+            await trio.sleep(1)
             for number in numbers:
                 running.process.send_signal(number)
                 await trio.sleep(0.05)
@@ -80,12 +80,13 @@ async def test_a_signal_ends_a_live_session_in_order(
     check_finished(running, b"".join(chunks))
     (ended,) = running.events("session_ended")
     assert ended["cause"] is None
-    assert ended["chunks"] * SLICE > 2
+    assert ended["chunks"] * SLICE > 1
 
 
 async def test_readyz_says_503_and_nobody_is_admitted_while_draining(tmp_path: Path, ffmpeg: str) -> None:
     """Between the signal and the end the API goes on, /readyz says 503 and publishers are sent away."""
-    with daemon(tmp_path, ENCODE + MKV + HLS) as running:
+    config = '[supervisor]\nstop_timeout = "2s"\n'
+    with daemon(tmp_path, ENCODE + MKV + HLS, config=config) as running:
         async with live(running, await card(ffmpeg, 8)):
             status = await running.wait_until(all_running)
             # A frozen writer keeps the session from ending at once.
@@ -142,7 +143,7 @@ def frame(data: bytes) -> bytes:
 
 async def test_frozen_children_do_not_outlive_the_deadline(tmp_path: Path, ffmpeg: str) -> None:
     """With every FFmpeg stopped (SIGSTOP) the end still comes in time; a restart finishes the recording."""
-    config = '[shutdown]\ntimeout = "3s"\n'
+    config = '[shutdown]\ntimeout = "1s"\n'
     pipeline = ENCODE + MKV + HLS
     with daemon(tmp_path, pipeline, config=config) as running:
         async with live(running, await card(ffmpeg, 20)):
@@ -150,7 +151,7 @@ async def test_frozen_children_do_not_outlive_the_deadline(tmp_path: Path, ffmpe
             await trio.sleep(2)
             freeze(descendants(running.process.pid))
             running.process.send_signal(signal.SIGTERM)
-            running.exit_code = await wait_exit(running.process, 3 + 5 + 2)
+            running.exit_code = await wait_exit(running.process, 1 + 5 + 2)
     assert running.exit_code == 0
     assert running.events("session_end_overdue")
     (left,) = running.recordings

@@ -108,7 +108,7 @@ async def test_a_target_that_speaks_no_tls_is_named(
     toml = pipeline(rtmp_server, Certificate.RIGHT).replace(
         str(rtmp_server.tls_ports[Certificate.RIGHT]), str(rtmp_server.rtmp_port)
     )
-    toml += 'timeout = "2s"\n'
+    toml += 'timeout = "1s"\n'
     with daemon(tmp_path, toml, config=CONFIG.format(ffmpeg=each_ffmpeg)) as running:
         async with live(running, await card(ffmpeg, 20)):
             status = await running.wait_until(
