@@ -95,8 +95,9 @@ class Storage:
 class JournalConfig:
     ack: Literal["written", "synced"] = "written"
     on_full: Literal["end", "continue"] = "end"
-    max_size: Bytes = field(default=8 * 2**30, validator=size_between("1MiB", "16TiB"))
+    max_size: Bytes = field(default=64 * 2**30, validator=size_between("1MiB", "16TiB"))
     max_age: Seconds = field(default=6 * 3600.0, validator=duration_between("10s", "365d"))
+    max_recorders: int = field(default=1000, validator=number_between(1, 1_000_000))
     min_free: Bytes = field(default=256 * 2**20, validator=size_between("1MiB", "16TiB", zero="no reserve"))
 
 

@@ -214,7 +214,7 @@ def test_the_bounds_have_their_defaults() -> None:
         "ingest.receive_buffer": "256 KiB",
         "ingest.max_message": "16 MiB",
         "ingest.channel": "16 chunks",
-        "journal.max_size": "8 GiB",
+        "journal.max_size": "64 GiB",
         "journal.max_age": "6 h",
         "journal.min_free": "256 MiB",
         "hub.memory": "32 MiB",

@@ -14,8 +14,8 @@ from rich.text import Text
 from ingestd.cli.common import EXIT_FAILED, config_option, load_config
 from ingestd.config import Config, Pipeline
 from ingestd.errors import AttemptFailed, IngestdError
-from ingestd.live.capabilities import Ffmpeg, FfmpegMissing, find_ffmpeg
 from ingestd.live.batch import Configuration
+from ingestd.live.capabilities import Ffmpeg, FfmpegMissing, find_ffmpeg
 from ingestd.live.plan import plan
 from ingestd.media.ffmpeg import MASK, encoder_args, masked, writer_args
 from ingestd.media.frames import Kind, Track

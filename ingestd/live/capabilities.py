@@ -14,6 +14,7 @@ from attrs import frozen
 from ingestd.config import FfmpegConfig
 from ingestd.errors import IngestdError
 
+_PATIENCE = 30.0
 _VERSION = re.compile(r"ffmpeg version (\S+)")
 _NEEDED = (
     ("encoder", "libx264"),
@@ -42,7 +43,7 @@ async def find_ffmpeg(config: FfmpegConfig) -> Ffmpeg:
     for path in _candidates(config):
         try:
             version, missing = await _probe(path)
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (OSError, subprocess.CalledProcessError, trio.TooSlowError) as error:
             tried.append(f"{path}: {error}")
             continue
         if not missing:
@@ -88,7 +89,7 @@ async def lacking(path: str, wanted: Iterable[tuple[str, str]]) -> list[str]:
 
 
 async def _ask(path: str, option: str) -> str:
-    with trio.fail_after(30):
+    with trio.fail_after(_PATIENCE):
         result = await trio.run_process(
             [path, "-hide_banner", option] if option != "-version" else [path, option],
             stdin=subprocess.DEVNULL,

@@ -31,10 +31,12 @@ class Watch:
     """Tells a stall from silence: media was fed, or could not be, and nothing came of it.
 
     Call `fed` with the timestamp (ns) of what was written, `blocked` around a write, `advanced`
-    when output went on, and `held` while we are the ones who do not take the output.
+    when output went on, and `held` while we are the ones who do not take the output. Until the
+    first output *patience* seconds more are granted, for a target that has to answer first.
     """
 
     stall_timeout: float
+    patience: float = 0.0
     _fed: int | None = None
     _fed_at_advance: int | None = None
     _blocked_since: float | None = None
@@ -47,6 +49,10 @@ class Watch:
             self._fed_at_advance = self._fed
 
     def advanced(self) -> None:
+        self.patience = 0.0
+        self._again()
+
+    def _again(self) -> None:
         self._advanced_at = trio.current_time()
         self._fed_at_advance = self._fed
 
@@ -55,13 +61,13 @@ class Watch:
 
     def held(self, held: bool) -> None:
         self._held = held
-        self.advanced()
+        self._again()
 
     def stalled(self) -> str | None:
         """What is wrong, in words, or None."""
         if self._held:
             return None
-        now, limit = trio.current_time(), self.stall_timeout
+        now, limit = trio.current_time(), self.stall_timeout + self.patience
         if self._blocked_since is not None and now - max(self._blocked_since, self._advanced_at) > limit:
             return f"stalled: took no input for {limit:g} s"
         if self._fed is None or self._fed_at_advance is None:
@@ -110,6 +116,8 @@ class Child:
     on_advance: Callable[[], None] = lambda: None
     #: Takes the child's stdout; without it stdout is closed. Its output then counts as the advance.
     on_output: Callable[[bytes], Awaitable[None]] | None = None
+    #: How long beyond `stall_timeout` the first output may take.
+    patience: float = 0.0
     #: Asked a few times a second: a cause to give the attempt up, or None.
     check: Check = lambda: None
 
@@ -123,7 +131,7 @@ async def run_child(child: Child, feed: Feed) -> None:
     reaped, and so is what it started in its process group.
     """
     process, progress = await _start(child)
-    run = _Run(child, process, Watch(child.config.stall_timeout), StderrParser(child.secrets))
+    run = _Run(child, process, Watch(child.config.stall_timeout, child.patience), StderrParser(child.secrets))
     try:
         child.on_start(process.pid)
         log.info("child_started", stream=child.stream, child=child.name, pid=process.pid)

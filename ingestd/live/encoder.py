@@ -43,9 +43,11 @@ class Encoder:
 
     async def run(self) -> None:
         """Encode until the source ends. Raises `FatalFailure` when the encoder has failed for good."""
+        self.source.hold(self._needed)
         try:
             await Supervisor(self.config, self.health).run(self._attempt)
         finally:
+            self.source.release(self._needed)
             self.program.hub.end()
 
     async def _attempt(self, progress: Callable[[], None]) -> None:
@@ -72,6 +74,11 @@ class Encoder:
         treatment = Plan("encode", "encode") if self._copy_no_more else plan(self.pipeline, configuration)
         self._copying = treatment.video == "copy"
         return treatment
+
+    def _needed(self) -> int | None:
+        """Where the next attempt would begin: the journal keeps what comes from there on."""
+        start = self._start()
+        return start.seq if start else None
 
     def _start(self) -> Mark | None:
         """Where in the source to begin: at its first frame, or just before where the program ends."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
 import trio
@@ -174,6 +175,7 @@ class Hub:
     _bytes: int = 0
     _peak: int = 0
     _marks: deque[Mark] = field(factory=lambda: deque(maxlen=MAX_MARKS))
+    _holds: set[Callable[[], int | None]] = field(factory=set)
     _subscriptions: set[Subscription] = field(factory=set)
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
@@ -200,6 +202,12 @@ class Hub:
         """No more frames will come; subscribers get what is left, then `trio.EndOfChannel`."""
         self.ended = True
         self._changed.unpark_all()
+
+    def clear(self) -> None:
+        """Let go of the window, once nobody reads any more; the counters stay."""
+        self._window.clear()
+        self._marks.clear()
+        self._bytes = 0
 
     def _trim(self) -> None:
         window, config = self._window, self.config
@@ -234,6 +242,17 @@ class Hub:
         )
         self._subscriptions.add(subscription)
         return subscription
+
+    def hold(self, needed: Callable[[], int | None]) -> None:
+        """Keep, as for a subscriber, what *needed* names: a sequence number, or None for nothing.
+
+        For who is between two subscriptions, and will have to go back.
+        """
+        self._holds.add(needed)
+
+    def release(self, needed: Callable[[], int | None]) -> None:
+        """End a `hold`; idempotent."""
+        self._holds.discard(needed)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
@@ -271,11 +290,14 @@ class Hub:
 
     def mark_near(self, timestamp: int) -> Mark | None:
         """The random access point whose time is nearest to *timestamp* (ns)."""
-        return min(self._marks, key=lambda m: abs(m.timestamp - timestamp), default=None)
+        index = bisect.bisect_left(self._marks, timestamp, key=lambda m: m.timestamp)
+        around = [self._marks[i] for i in (index - 1, index) if 0 <= i < len(self._marks)]
+        return min(around, key=lambda m: abs(m.timestamp - timestamp), default=None)
 
     def mark_before(self, timestamp: int) -> Mark | None:
         """The last random access point at or before *timestamp* (ns)."""
-        return next((m for m in reversed(self._marks) if m.timestamp <= timestamp), None)
+        index = bisect.bisect_right(self._marks, timestamp, key=lambda m: m.timestamp) - 1
+        return self._marks[index] if index >= 0 else None
 
     def replayable_mark(self, seq: int) -> Mark | None:
         """The last random access point at or before *seq* that the journal still holds."""
@@ -289,15 +311,20 @@ class Hub:
         index = bisect.bisect_right(self._marks, seq, key=lambda m: m.seq) - 1
         return self._marks[index].configuration if index >= 0 else None
 
+    def marks(self) -> Iterator[Mark]:
+        """All random access points that can still be had, the oldest first."""
+        return iter(self._marks)
+
     def forget_before(self, seq: int) -> None:
         """The journal has dropped what lies before *seq*: nobody can start there any more."""
         while self._marks and self._marks[0].seq < min(seq, self.window_start):
             self._marks.popleft()
 
     def slowest_cursor(self) -> int:
-        """The lowest sequence number that a `journal` subscription still wants."""
+        """The lowest sequence number that a `journal` subscription, or a hold, still wants."""
         wanted = [s.cursor for s in self._subscriptions if s.policy == "journal"]
-        return min(wanted, default=self.next_seq)
+        held = [seq for needed in self._holds if (seq := needed()) is not None]
+        return min(wanted + held, default=self.next_seq)
 
     # The window
 

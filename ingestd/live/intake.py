@@ -60,6 +60,7 @@ class Intake:
     starts: list[int] = field(factory=list)
     discarded: int = 0
     error: MediaError | None = None
+    max_lives: int | None = None
     _demuxer: Demuxer | None = None
     _fed: int = 0
     _base: int = 0
@@ -108,8 +109,13 @@ class Intake:
                     life = self.lives[-1]
                     self._segment = Position(life.recorder, self._base + offset - life.begins, 0)
                 case RecorderStart(offset):
-                    if offset:
-                        self._add_life(self._base + offset, len(data))
+                    if not offset:
+                        continue
+                    if len(self.lives) == self.max_lives:
+                        reason = f"more than {self.max_lives} recorders (journal.max_recorders)"
+                        self.error = MediaError(offset, reason)
+                        break
+                    self._add_life(self._base + offset, len(data))
                 case Header():
                     self._begin_life(event)
         return pieces

@@ -59,11 +59,15 @@ class RecorderFile:
     def open(self) -> None:
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
-    def discard(self) -> None:
-        """Take back `open`."""
+    def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def discard(self) -> None:
+        """Take back `open`."""
+        if self.fd >= 0:
+            self.close()
             self.path.unlink(missing_ok=True)
 
 
@@ -261,6 +265,10 @@ class Journal:
             raise JournalFull(f"the journal cannot be written: {error.strerror or error}") from error
         for file, data in pieces:
             file.size += len(data)
+        # Only the newest is written to: however many recorders come, they cost no file descriptors.
+        if opened:
+            for file in [*self.recorders[-1:], *opened[:-1]]:
+                file.close()
         self.recorders += opened
         self.index_size += len(records)
         self.chunks += last
@@ -269,6 +277,12 @@ class Journal:
     @property
     def kept_bytes(self) -> int:
         return sum(file.kept for file in self.recorders)
+
+    def kept_before(self, recorder: int, offset: int) -> int:
+        """How many of the kept bytes lie before byte *offset* of *recorder*."""
+        file = self.recorders[recorder]
+        hole = max(0, min(offset, file.hole[1]) - file.hole[0])
+        return sum(file.kept for file in self.recorders[:recorder]) + offset - hole
 
     async def read(self, recorder: int, offset: int, size: int) -> bytes:
         """Up to *size* bytes of recorder number *recorder* (from 0) at *offset*; empty at its end.
@@ -279,7 +293,7 @@ class Journal:
         size = min(size, file.size - offset)
         if size <= 0:
             return b""
-        data = await trio.to_thread.run_sync(os.pread, file.fd, size, offset)
+        data = await trio.to_thread.run_sync(_read_at, file.path, size, offset)
         if offset < file.hole[1] and offset + size > file.hole[0]:
             raise JournalReleased(f"bytes {offset} to {offset + size} of {file.path.name} have been released")
         return data
@@ -297,15 +311,14 @@ class Journal:
                 continue
             # Noted first: a read that is under way then knows that it came too late.
             before_this, file.hole = file.hole, (begin, end)
-            if not await trio.to_thread.run_sync(punch_hole, file.fd, begin, end - begin):
+            if not await trio.to_thread.run_sync(_punch, file.path, begin, end - begin):
                 file.hole = before_this
 
     def close(self) -> None:
         """Close all files; idempotent. What was appended stays."""
         if self.index_fd >= 0 and not self.abandoned:
             for file in self.recorders:
-                os.close(file.fd)
-                file.fd = -1
+                file.close()
             os.close(self.index_fd)
             self.index_fd = -1
 
@@ -318,6 +331,23 @@ class Journal:
 
     def statistics(self) -> JournalStatistics:
         return JournalStatistics(self.chunks, self.size, self.kept_bytes, len(self.recorders))
+
+
+def _read_at(path: Path, size: int, offset: int) -> bytes:
+    # By an own descriptor: the one that is written to may be closed meanwhile.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, size, offset)
+    finally:
+        os.close(fd)
+
+
+def _punch(path: Path, offset: int, size: int) -> bool:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return punch_hole(fd, offset, size)
+    finally:
+        os.close(fd)
 
 
 def punch_hole(fd: int, offset: int, size: int) -> bool:

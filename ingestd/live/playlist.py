@@ -36,7 +36,6 @@ class PlaylistFollower:
     async def begin(self, first: int) -> None:
         """An attempt begins with the frame at *first* (ns); what it lists counts from here."""
         await self.refresh()
-        self._counted = self.last.sequence if self.last else -1
         self._base = first
         self._seconds = 0.0
         self.changed_at = trio.current_time()
@@ -64,6 +63,11 @@ class PlaylistFollower:
         while True:
             await self.refresh()
             await trio.sleep(_POLL)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the first segment that this session has not listed yet."""
+        return self._counted + 1
 
     def end(self) -> int | None:
         """Where the listed segments end, in ns on the timeline; None before the first attempt."""

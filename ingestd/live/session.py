@@ -156,6 +156,10 @@ class Session:
         finally:
             with trio.CancelScope(shield=True):
                 await self._put_away(directory, journals)
+            # An ended session is shown until the next one; its media need not stay in memory.
+            for hub in (self.source.hub, self.program):
+                if hub is not None:
+                    hub.clear()
 
     async def _spool(self, name: Any, directory: Path, journals: list[Journal]) -> Spool:
         config = self.config

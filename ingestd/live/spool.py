@@ -9,6 +9,7 @@ import trio
 from attrs import define, evolve, field
 
 from ingestd.config import HubConfig, JournalConfig
+from ingestd.live.batch import Mark, Position
 from ingestd.live.hub import Hub
 from ingestd.live.intake import Intake
 from ingestd.live.journal import Journal, JournalFull
@@ -18,7 +19,7 @@ from ingestd.media.frames import NS_PER_S
 
 log = structlog.get_logger(__name__)
 
-_SLICE = 2**20
+_SLICE = 128 * 2**10
 
 
 @define(eq=False)
@@ -51,6 +52,8 @@ class Spool:
     ) -> Spool:
         """A spool with a hub of its own. A program's frames are in place on the timeline already."""
         intake = Intake(Splicer("recorder" if name == "source" else "timeline"), max_frame)
+        if name == "source":
+            intake.max_lives = config.max_recorders
         made = Hub(hub)
         made.replay = JournalReplay(journal, intake, made)
         # The source's journal is the acknowledgement; the program's can be made again from it.
@@ -81,6 +84,7 @@ class Spool:
         """Write *data*; False if the journal was given up, which is for good: it has no gaps."""
         if self.journal is None or self.lost.is_set():
             return False
+        await self._make_room(len(data))
         try:
             await self.journal.append(data, self.intake.starts, last=last)
         except JournalFull as full:
@@ -112,10 +116,29 @@ class Spool:
             mark = hub.replayable_mark(min(oldest.seq, hub.window_start))
         if mark is None or mark.position is None:
             return
-        life = self.intake.lives[mark.position.recorder]
+        await self._give_back(mark, mark.position)
+
+    async def _make_room(self, size: int) -> None:
+        """Of a journal at its bound the oldest tenth goes, unless it is kept; who needs it counts a loss."""
+        journal, hub = self.journal, self.hub
+        if journal is None or self.keep or journal.kept_bytes + size <= journal.max_size:
+            return
+        wanted = journal.kept_bytes + size - journal.max_size * 9 // 10
+        for mark in hub.marks():
+            position = mark.position
+            if position is None or mark.seq > hub.window_start:
+                break
+            if journal.kept_before(position.recorder, position.offset) >= wanted:
+                log.warning("journal_cut", stream=self.stream, spool=self.name, bytes=wanted)
+                await self._give_back(mark, position)
+                break
+
+    async def _give_back(self, mark: Mark, position: Position) -> None:
+        assert self.journal is not None  # noqa: S101  its marks have positions
+        life = self.intake.lives[position.recorder]
         # Before the bytes go: nobody may start to read them meanwhile.
-        hub.forget_before(mark.seq)
-        await self.journal.release(mark.position.recorder, mark.position.offset, keep=life.header_size)
+        self.hub.forget_before(mark.seq)
+        await self.journal.release(position.recorder, position.offset, keep=life.header_size)
 
     async def trim_forever(self, every: float = 5.0) -> None:
         """`trim` from time to time, until cancelled."""

@@ -56,10 +56,13 @@ class Writer:
                 nursery.start_soon(self._stop_trying, nursery.cancel_scope)
             supervisor = Supervisor(self.config, self.health, forever=self.sink.network)
             failure = None
+            self.program.hold(self._needed)
             try:
                 await supervisor.run(self._attempt)
             except FatalFailure as caught:
                 failure = caught
+            finally:
+                self.program.release(self._needed)
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -97,12 +100,20 @@ class Writer:
 
     async def _start(self) -> Mark | None:
         """A playlist goes on where it ends; a network target is taken to the newest random access point."""
+        if self.sink.network:
+            return self.program.newest_mark()
         if self.playlist is not None:
             await self.playlist.refresh()
-            end = self.playlist.end()
-            if end is not None:
-                return self.program.mark_near(end)
-        return self.program.newest_mark() if self.sink.network else self.program.oldest_mark()
+        return self._resume()
+
+    def _resume(self) -> Mark | None:
+        end = self.playlist.end() if self.playlist is not None else None
+        return self.program.oldest_mark() if end is None else self.program.mark_near(end)
+
+    def _needed(self) -> int | None:
+        """Where the next attempt would begin: the journal keeps what comes from there on."""
+        mark = None if self.sink.network else self._resume()
+        return mark.seq if mark else None
 
     def _account(self, subscription: Subscription) -> None:
         """What lies between two attempts of a network target was never sent: count it."""
@@ -111,7 +122,9 @@ class Writer:
 
     async def _run(self, feeder: Feeder, configuration: Configuration, progress: Callable[[], None]) -> None:
         resumed = self.playlist is not None and self.playlist.last is not None
-        output = self.sink.output(evolve(self.place, resumed=resumed), configuration.tracks)
+        first = self.playlist.next_number if self.playlist is not None else 0
+        place = evolve(self.place, resumed=resumed, first=first)
+        output = self.sink.output(place, configuration.tracks)
         assert output is not None  # noqa: S101  only sinks that FFmpeg writes get a writer
         assert feeder.following is not None  # noqa: S101  there is a configuration, so there are frames
         if self.playlist is not None:
@@ -125,6 +138,7 @@ class Writer:
             on_start=self._started,
             on_progress=self._progressed,
             on_advance=progress,
+            patience=self.sink.patience,
             check=self._check,
         )
         await run_child(child, feeder.feed)

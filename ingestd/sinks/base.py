@@ -19,7 +19,8 @@ class Place:
     """Where a sink of one session may write.
 
     *recordings* and *hls* are directories of this stream (not necessarily there yet); *stem* is a
-    file-name stem that is unique to the session. *resumed* tells a writer that it goes on with what
+    file-name stem that is unique to the session. *first* is the number of the first segment to write,
+    for sinks that number them. *resumed* tells a writer that it goes on with what
     an earlier attempt of the same session left.
     """
 
@@ -28,6 +29,7 @@ class Place:
     hls: Path
     stem: str
     resumed: bool = False
+    first: int = 0
 
 
 @frozen(slots=True, kw_only=True)
@@ -68,6 +70,11 @@ class Sink:
     audio_codecs: ClassVar[frozenset[str]] = frozenset({"aac"})
 
     name: str = ""
+
+    @property
+    def patience(self) -> float:
+        """Seconds that FFmpeg may take to reach the target before it puts anything out."""
+        return 0.0
 
     def problems(self) -> list[tuple[str, str]]:
         """What is wrong with the options themselves: pairs of (key, what was expected and the fix)."""

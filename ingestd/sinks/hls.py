@@ -71,10 +71,13 @@ class HlsSink(Sink):
             flags.append("delete_segments")
         if place.resumed and _continues(place):
             flags.append("append_list")
+            numbered: list[str] = []
+        else:
+            numbered = ["-start_number", str(place.first)]
         suffix = "ts" if self.container == "ts" else "m4s"
         # FFmpeg takes the whole path of a segment as a template.
         template = str(place.hls / place.stem).replace("%", "%%") + f"-%06d.{suffix}"
-        args = ["-f", "hls", "-hls_time", f"{self.segment:g}", *self._listing()]
+        args = ["-f", "hls", "-hls_time", f"{self.segment:g}", *numbered, *self._listing()]
         args += [
             "-hls_flags",
             "+".join(flags),

@@ -38,6 +38,11 @@ class PushSink(Sink):
     ca_file: FilePath = ""
 
     @property
+    def patience(self) -> float:
+        """FFmpeg's own timeout strikes first, and knows the cause."""
+        return self.timeout
+
+    @property
     def target_url(self) -> str:
         """The URL that the key is appended to."""
         raise NotImplementedError

@@ -285,7 +285,7 @@ async def test_full_journal_under_continue(tmp_path: Path) -> None:
     most = len(chunks) * 2 // 3
     fits = sum(map(len, chunks[:most]))
     config = JournalConfig(on_full="continue")
-    async with spool(tmp_path, max_size=fits, config=config, hub=hub_config(memory=400)) as made:
+    async with spool(tmp_path, max_size=fits, config=config, keep=True, hub=hub_config(memory=400)) as made:
         live = record(made.hub)
         await feed(made, chunks[:3])
         subscription = made.hub.subscribe("journal", made.hub.oldest_mark())
