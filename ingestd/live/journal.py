@@ -32,7 +32,7 @@ INDEX_MAGIC = b"ingestd-journal1"
 INDEX_RECORD = struct.Struct("<QIIQd")
 
 _FALLOC_KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02  # linux/falloc.h
-_HOLE_GRAIN = 2**20
+_HOLE_GRAIN = 64 * 2**10
 
 
 class JournalFull(IngestdError):
