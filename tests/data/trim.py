@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ingestd.media.demux import SniffingDemuxer
 from ingestd.media.frames import Frame, Header, Kind, SegmentStart
-from ingestd.media.webm_demux import Demuxer
 
 HERE = Path(__file__).parent
 CUTS = {  # file: (from ms, to ms) of the arrival times
@@ -28,6 +28,9 @@ CUTS = {  # file: (from ms, to ms) of the arrival times
     "gum-h264webm-resize.mkv": (3000, 7500),
     "cv-vp8-endvideo.webm": (0, 9999),
     "cv-vp8-restart.webm": (5200, 9800),
+    "cv-mp4avc-250.mp4": (0, 4300),
+    "cv-mp4avc-restart.mp4": (6100, 8500),
+    "gum-mp4vp9-250.mp4": (0, 4300),
 }
 
 
@@ -55,7 +58,7 @@ def cut(
 def random_access_point(data: bytes, after: int) -> tuple[int, int]:
     """Return the size of the init segment, and where the first keyframe cluster behind *after* begins."""
     size = start = video = 0
-    for event in Demuxer().feed(data):
+    for event in SniffingDemuxer().feed(data):
         if isinstance(event, Header) and not size:
             size = event.size
             video = next(track.number for track in event.tracks if track.kind is Kind.VIDEO)
