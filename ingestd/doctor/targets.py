@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 import trio
 
 from ingestd.config import Config
 from ingestd.doctor.finding import Finding, failed, ok
+from ingestd.errors import leaves
 from ingestd.sinks.push import PushSink
 
 TIMEOUT = 5.0
@@ -59,8 +61,11 @@ async def _reach(host: str, port: int) -> Finding:
             stream = await trio.open_tcp_stream(host, port)
             await stream.aclose()
     except OSError as error:
-        cause = error.__cause__ or error
-        why = getattr(cause, "strerror", None) or str(cause)
+        # One for each address that the name has; Trio's own text repeats the address.
+        causes = [leaf for leaf in leaves(error.__cause__ or error) if isinstance(leaf, OSError)]
+        why = ", ".join(dict.fromkeys(os.strerror(cause.errno) for cause in causes if cause.errno)) or str(
+            error
+        )
         return failed(check, f"{host}:{port} refuses connections: {why}", mend)
     except trio.TooSlowError:
         return failed(check, f"{host}:{port} did not answer within {TIMEOUT:g} s", mend)

@@ -44,7 +44,7 @@ async def find_ffmpeg(config: FfmpegConfig) -> Ffmpeg:
         try:
             version, missing = await _probe(path)
         except (OSError, subprocess.CalledProcessError, trio.TooSlowError) as error:
-            tried.append(f"{path}: {error}")
+            tried.append(f"{path}: {str(error) or 'it does not answer'}")
             continue
         if not missing:
             return Ffmpeg(path, version)
