@@ -99,22 +99,13 @@ async def _serve(
         if handle_signals:
             await services.start(_signals, stopping.set)
         async with trio.open_nursery() as starting:
-            # A stop may come while recordings are recovered, which can take long.
+            # A stop may come while FFmpeg is probed, which can take long.
             starting.start_soon(_cancel_when, stopping, starting.cancel_scope)
-            ffmpeg = await _prepare(config)
+            ffmpeg = await find_ffmpeg(config.ffmpeg)
             starting.cancel_scope.cancel()
         if not stopping.is_set():
             await _run(config, ffmpeg, ring, services, stopping, task_status)
         services.cancel_scope.cancel()
-
-
-async def _prepare(config: Config) -> Ffmpeg:
-    """What must be there before the first publisher: FFmpeg, and the recordings of a crash."""
-    state = config.storage.state_dir
-    ffmpeg = await find_ffmpeg(config.ffmpeg)
-    log.info("daemon_starting", version=__version__, ffmpeg=ffmpeg.version, state_dir=str(state))
-    await recover(state / "recordings", ffmpeg.path)
-    return ffmpeg
 
 
 async def _run(
@@ -126,6 +117,10 @@ async def _run(
     task_status: trio.TaskStatus[Running],
 ) -> None:
     """From the first listener to the end of the last session."""
+    state = config.storage.state_dir
+    log.info("daemon_starting", version=__version__, ffmpeg=ffmpeg.version, state_dir=str(state))
+    # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
+    await services.start(recover, state / "recordings", ffmpeg.path)
     writer = JournalWriter(config.journal.ack, config.journal.min_free)
     await services.start(writer.run)
     lag = LoopLag()

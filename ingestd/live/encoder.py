@@ -75,6 +75,13 @@ class Encoder:
         self._copying = treatment.video == "copy"
         return treatment
 
+    @property
+    def behind(self) -> float:
+        """How much of the source is not yet in the program, in seconds of media."""
+        source = max(self.source.last_timestamp.values(), default=0)
+        program = max(self.program.hub.last_timestamp.values(), default=0)
+        return max(0.0, (source - program) / NS_PER_S)
+
     def _needed(self) -> int | None:
         """Where the next attempt would begin: the journal keeps what comes from there on."""
         start = self._start()

@@ -30,6 +30,7 @@ class RawRecording:
     health: Health
     files: list[Path] = field(factory=list)
     dropped_frames: int = 0
+    behind_frames: int = 0
 
     async def run(self) -> None:
         """Running as long as the source is; failed when its journal is."""

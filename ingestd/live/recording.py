@@ -58,6 +58,11 @@ class Recording:
     _files: int = 0
 
     @property
+    def behind_frames(self) -> int:
+        """Frames of the program that are not yet in the file."""
+        return self.program.next_seq - self._subscription.cursor if self._subscription else 0
+
+    @property
     def dropped_frames(self) -> int:
         return self._subscription.dropped if self._subscription else 0
 
@@ -235,10 +240,18 @@ async def _remux(ffmpeg: str, source: Path, target: Path) -> None:
         raise OSError(f"FFmpeg cannot make {target.name}: {said.cause()}")
 
 
-async def recover(directory: Path, ffmpeg: str) -> list[Path]:
-    """Finish the recordings under *directory* that a dead daemon left; returns the files made of them."""
+async def recover(
+    directory: Path, ffmpeg: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> list[Path]:
+    """Finish the recordings under *directory* that a dead daemon left; returns the files made of them.
+
+    Started once it knows which: what is begun later is not touched. If cancelled, what is not yet
+    finished is left to the next time.
+    """
+    parts = await trio.to_thread.run_sync(lambda: sorted(directory.rglob(f"*{PART}")))
+    task_status.started()
     made = []
-    for part in await trio.to_thread.run_sync(lambda: sorted(directory.rglob(f"*{PART}"))):
+    for part in parts:
         file = part.with_name(part.name.removesuffix(PART))
         try:
             await trio.to_thread.run_sync(repair, part)
@@ -248,6 +261,7 @@ async def recover(directory: Path, ffmpeg: str) -> list[Path]:
         else:
             log.info("recording_recovered", file=file.name)
             made.append(file)
+    log.info("recovery_finished", found=len(parts), recovered=len(made))
     return made
 
 

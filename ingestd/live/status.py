@@ -32,14 +32,16 @@ def stream_status(stream: StreamConfig, session: Session | None) -> dict[str, An
     }
     if session is None:
         return status
-    live = session.state in (StreamState.CONNECTING, StreamState.LIVE)
+    going = session.state in (StreamState.CONNECTING, StreamState.LIVE)
+    # The sinks may have work left long after the publisher has gone.
+    published = going and not (session.source is not None and session.source.hub.ended)
     return status | {
         "state": session.state.value,
         "since": _time(session.since),
         "session": session.id,
         "started": _time(session.started),
         "cause": session.cause,
-        "publisher": {"remote": session.publication.remote} if live else None,
+        "publisher": {"remote": session.publication.remote} if published else None,
         "chunks": session.chunks,
         "bytes": session.size,
         "source": _source(session),
@@ -79,6 +81,7 @@ def _encoder(encoder: Encoder) -> dict[str, Any]:
         **_health(encoder.health),
         "fps": encoder.progress.fps,
         "speed": encoder.progress.speed,
+        "behind": round(encoder.behind, 1),
         "frames": encoder.progress.frame,
         "dropped": encoder.progress.dropped,
         "duplicated": encoder.progress.duplicated,
@@ -93,6 +96,7 @@ def _sink(run: SinkRun) -> dict[str, Any]:
         "sent_frames": run.sent_frames,
         "sent_bytes": run.sent_bytes,
         "dropped_frames": run.dropped_frames,
+        "behind_frames": run.behind_frames,
     }
     match run:
         case Writer():

@@ -166,6 +166,11 @@ class Writer:
         return self._sent + (self._subscription.delivered if self._subscription else 0)
 
     @property
+    def behind_frames(self) -> int:
+        """Frames of the program that FFmpeg has not yet been handed; 0 between attempts."""
+        return self.program.next_seq - self._subscription.cursor if self._subscription else 0
+
+    @property
     def dropped_frames(self) -> int:
         return self._dropped + (self._subscription.dropped if self._subscription else 0)
 

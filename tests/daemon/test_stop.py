@@ -157,7 +157,7 @@ async def test_frozen_children_do_not_outlive_the_deadline(tmp_path: Path, ffmpe
     (left,) = running.recordings
     assert left.suffix == ".part"
     with daemon(tmp_path, pipeline) as running:
-        pass
+        running.wait_event("recovery_finished")
     (mkv,) = running.recordings
     assert decode_errors(mkv) == []
     assert len(read_video(mkv)) > 30

@@ -84,6 +84,14 @@ class Daemon:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if name is None or line.get("event") == name]
 
+    def wait_event(self, name: str, within: float = 30.0) -> dict[str, Any]:
+        """Wait until the log has an event called *name*, and return the first."""
+        deadline = time.monotonic() + within
+        while not (found := self.events(name)):
+            assert time.monotonic() < deadline, f"no {name} within {within} s; log:\n{self.log.read_text()}"
+            time.sleep(0.05)
+        return found[0]
+
     async def wait_until(self, condition: Any, within: float = 30.0) -> dict[str, Any]:
         """Poll `status` until *condition* of it is true; returns that status."""
         status: dict[str, Any] = {}
@@ -121,8 +129,9 @@ def daemon(
     (directory / "pipelines" / "test.toml").write_text(pipeline)
     toml = directory / "ingestd.toml"
     toml.write_text(CONFIG.format(extra=config))
-    log = directory / "log.jsonl"
-    with log.open("ab") as stderr:
+    # A second daemon in the same directory has a log of its own.
+    log = directory / f"log-{len(list(directory.glob('log-*.jsonl'))) + 1}.jsonl"
+    with log.open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "ingestd", "run", "--config", str(toml)],
             stdin=subprocess.DEVNULL,
