@@ -12,7 +12,7 @@ from ingestd.live.encoder import Encoder
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.session import Session, SinkRun, StreamState
-from ingestd.live.supervisor import Health
+from ingestd.live.supervisor import Health, State
 from ingestd.live.writer import Writer
 
 
@@ -105,7 +105,10 @@ def _sink(run: SinkRun) -> dict[str, Any]:
             if run.playlist is not None:
                 last = run.playlist.last
                 status["last_segment"] = last.uri if last else None
-                status["last_segment_age"] = round(trio.current_time() - run.playlist.changed_at, 1)
+                # A sink that has ended is not late.
+                ended = run.health.state is State.STOPPED
+                age = round(trio.current_time() - run.playlist.changed_at, 1)
+                status["last_segment_age"] = None if ended else age
         case Recording():
             status["file"] = run.file.name if run.file else None
         case RawRecording():
