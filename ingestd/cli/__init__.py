@@ -69,6 +69,7 @@ def main() -> None:
     First steps:
       ingestd init      writes ingestd.toml and pipelines/ here
       ingestd check     says whether they are right
+      ingestd doctor    says whether this machine can do it
       ingestd run       starts the daemon
     Then push to ws://127.0.0.1:8081/stream/live/KEY, and watch at http://127.0.0.1:8080/.
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from ingestd.testcard import test_card_chunks as card_chunks
+from tests.support import daemon as support
 from tests.support.captures import capture
 from tests.support.daemon import CONFIG, Daemon
 
@@ -54,16 +55,8 @@ async def card(ffmpeg: str, seconds: float) -> list[bytes]:
 @asynccontextmanager
 async def connect(running: Daemon, key: str = "cam-key") -> AsyncIterator[WebSocketConnection]:
     """A publisher that sends nothing of itself. Leaving the block closes with 1000 if it is still open."""
-    host, _, port = running.ingest.rpartition(":")
-    # The stream is ours, so that it is closed whoever closes the WebSocket first.
-    async with await trio.open_tcp_stream(host, int(port)) as stream, trio.open_nursery() as nursery:
-        socket = await wrap_client_stream(
-            nursery, stream, running.ingest, f"/stream/live/{key}", max_message_size=2**26
-        )
+    async with support.connect(f"ws://{running.ingest}/stream/live/{key}") as socket:
         yield socket
-        with trio.move_on_after(5):
-            await socket.aclose()
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

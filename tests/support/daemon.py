@@ -9,14 +9,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 from attrs import define, field
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 40.0
@@ -169,7 +170,7 @@ async def publish(
 
     Returns the close code and reason that the connection ended with.
     """
-    async with open_websocket_url(url, max_message_size=2**26) as socket:
+    async with connect(url) as socket:
         try:
             await _send(socket, chunks, at)
             await trio.sleep(linger)
@@ -177,6 +178,24 @@ async def publish(
             pass
     reason = socket.closed
     return (reason.code, reason.reason) if reason else (None, None)
+
+
+@asynccontextmanager
+async def connect(url: str) -> AsyncIterator[WebSocketConnection]:
+    """A publisher that sends nothing of itself. Leaving the block closes with 1000 if it is still open."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    # The stream is ours, so that it is closed whoever closes the WebSocket first.
+    async with (
+        await trio.open_tcp_stream(parts.hostname, parts.port) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        socket = await wrap_client_stream(nursery, stream, parts.netloc, parts.path, max_message_size=2**26)
+        yield socket
+        with trio.move_on_after(5):
+            await socket.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def _send(socket: WebSocketConnection, chunks: Sequence[bytes], at: Sequence[float] | None) -> None:
