@@ -72,6 +72,11 @@ class Encoder:
 
     def _treatment(self, configuration: Configuration) -> Plan:
         treatment = Plan("encode", "encode") if self._copy_no_more else plan(self.pipeline, configuration)
+        # A track that the source lacks is generated, never copied.
+        treatment = Plan(
+            treatment.video if configuration.video else "encode",
+            treatment.audio if configuration.audio else "encode",
+        )
         self._copying = treatment.video == "copy"
         return treatment
 

@@ -94,9 +94,9 @@ class Intake:
         self._fed += len(data)
         if self.error is not None or not data:
             return pieces
-        if begins:
-            # Not left to the demuxer: bytes that are no container must not end up in the last life's file.
-            self._add_life(self._base, len(data))
+        # Not left to the demuxer: bytes that are no container must not end up in the last life's file.
+        if begins and not self._add_life(self._base, len(data)):
+            return pieces
         try:
             events = self._demuxer.feed(data)
         except MediaError as error:
@@ -111,18 +111,20 @@ class Intake:
                 case RecorderStart(offset):
                     if not offset:
                         continue
-                    if len(self.lives) == self.max_lives:
-                        reason = f"more than {self.max_lives} recorders (journal.max_recorders)"
-                        self.error = MediaError(offset, reason)
+                    if not self._add_life(self._base + offset, len(data)):
                         break
-                    self._add_life(self._base + offset, len(data))
                 case Header():
                     self._begin_life(event)
         return pieces
 
-    def _add_life(self, begins: int, fed: int) -> None:
+    def _add_life(self, begins: int, fed: int) -> bool:
+        if len(self.lives) == self.max_lives:
+            reason = f"more than {self.max_lives} recorders (journal.max_recorders)"
+            self.error = MediaError(begins, reason)
+            return False
         self.lives.append(Life(len(self.lives), begins, continues=self._continues))
         self.starts.append(begins - (self._fed - fed))
+        return True
 
     def _begin_life(self, header: Header) -> None:
         life = self.lives[-1]

@@ -42,11 +42,13 @@ def plan(pipeline: Pipeline, configuration: Configuration) -> Plan:
     if wanted == "copy":
         return Plan("copy", "copy")
     sinks = [sink for sink in pipeline.sinks if takes_program(sink)]
+    if wanted == "h264" and sinks:
+        return Plan("encode", "encode")
     video = audio = "copy"
     for track in configuration.tracks:
         taken = all(takes(sink, track) for sink in sinks)
         if track.kind is Kind.VIDEO:
-            video = "encode" if sinks and (wanted == "h264" or not taken) else "copy"
+            video = "copy" if taken else "encode"
         else:
             audio = "copy" if taken else "encode"
     # A picture that is encoded leaves its encoder later than sound that is not: encode both or none.

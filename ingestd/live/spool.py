@@ -19,6 +19,7 @@ from ingestd.media.frames import NS_PER_S
 
 log = structlog.get_logger(__name__)
 
+_EBML = b"\x1a\x45\xdf\xa3"
 _SLICE = 128 * 2**10
 
 
@@ -66,6 +67,9 @@ class Spool:
         On return it is acknowledged, unless the journal was given up. Raises `MediaError` (the
         chunk is in the journal all the same) and, under the policy ``end``, `JournalFull`.
         """
+        if self.name == "source" and chunk.startswith(_EBML):
+            # A new recorder, even where the last one was cut off in the middle of an element.
+            self.intake.begin()
         # In slices: a long chunk, made of however tiny frames, must not hold up the other streams.
         for begin in range(0, len(chunk), _SLICE):
             await self._take(chunk[begin : begin + _SLICE], last=begin + _SLICE >= len(chunk))

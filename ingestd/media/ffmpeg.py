@@ -48,27 +48,45 @@ def encoder_args(
 ) -> list[str]:
     """The encoder: Matroska with *tracks* on stdin, H.264 and AAC in Matroska on stdout.
 
-    What is copied passes through as it is; after a restart the caller drops what overlaps.
+    There are always both, so that nothing changes for the sinks when the source's tracks do: a missing
+    picture is black, a missing sound silent. What is copied passes through as it is; after a restart
+    the caller drops what overlaps.
 
     *start* and *audio_start* (ns on the timeline) cut off what an earlier life has encoded: the
     first frame out is an IDR in the first missing slot of the fixed-rate grid, and keyframes go on
     in the phase that they had since *origin* (ns), the program's first frame.
     """
-    args = [*_common(exe, progress_fd), *_INPUT]
-    if any(track.kind is Kind.VIDEO for track in tracks):
-        how = ["-c:v", "copy"] if copy_video else _video_args(video, start, origin)
-        args += ["-map", "0:v:0", *how, *(("-threads", str(threads)) if threads else ())]
-    if any(track.kind is Kind.AUDIO for track in tracks):
-        how = ["-c:a", "copy"] if copy_audio else _audio_args(audio, audio_start)
-        args += ["-map", "0:a:0", *how]
+    kinds = {track.kind for track in tracks}
+    fill: list[str] = []
+    picture, sound = "0:v:0", "0:a:0"
+    if Kind.VIDEO not in kinds:
+        width, height = video.size
+        fill = _generated(f"color=c=black:s={width}x{height}:r={video.fps:g}", start)
+        picture = "1:v:0"
+    elif Kind.AUDIO not in kinds:
+        layout = "mono" if audio.channels == 1 else "stereo"
+        fill = _generated(f"anullsrc=r={audio.sample_rate}:cl={layout}", audio_start)
+        sound = "1:a:0"
     return [
-        *args,
+        *_common(exe, progress_fd), *_INPUT, *fill,
+        "-map", picture, *(["-c:v", "copy"] if copy_video else _video_args(video, start, origin)),
+        *(["-threads", str(threads)] if threads else []),
+        "-map", sound, *(["-c:a", "copy"] if copy_audio else _audio_args(audio, audio_start)),
+        # What is generated has no end of its own.
+        *(["-shortest"] if fill else []),
         # Without this the muxer shifts everything by the AAC priming, in the first life only.
         "-avoid_negative_ts", "disabled",
         # A cluster leaves when it is complete: by default after 32 KB or 1 s.
         "-f", "matroska", "-cluster_time_limit", "100", "-flush_packets", "1",
         "-protocol_whitelist", "pipe", "-y", "pipe:1",
     ]  # fmt: skip
+
+
+def _generated(source: str, start: int | None) -> list[str]:
+    """An input that FFmpeg makes up, from *start* (ns on the timeline) on; the real one paces it."""
+    # A second early: what is before the start is cut off as the real source's would be.
+    offset = max(0, (start or 0) // NS_PER_S - 1)
+    return ["-itsoffset", str(offset), "-f", "lavfi", "-i", source]
 
 
 def _video_args(video: Video, start: int | None, origin: int) -> list[str]:
@@ -78,13 +96,16 @@ def _video_args(video: Video, start: int | None, origin: int) -> list[str]:
         filters.append(f"trim=start={_seconds(start)}")
     filters += [
         # Phones rotate: any picture goes, whole, onto one canvas.
-        f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2",
+        f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2"
+        ":out_color_matrix=bt709:out_range=tv",
         f"pad={width}:{height}:-1:-1",
         "setsar=1",
         "format=yuv420p",
+        # Whatever the source says of its colours, the program says one thing: its headers never change.
+        "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709",
     ]
     return [
-        "-filter:v", ",".join(filters),
+        "-filter:v", ",".join(filters), "-chroma_sample_location", "left",
         "-c:v", "libx264", "-preset", video.preset, "-tune", "zerolatency", "-profile:v", video.profile,
         "-b:v", str(video.bitrate), "-maxrate", str(video.maxrate), "-bufsize", str(video.bufsize),
         "-force_key_frames", f"expr:{_keyframe_expression(video, 0 if start is None else start - origin)}",

@@ -33,11 +33,13 @@ OUTPUT = (
     " -protocol_whitelist pipe -y pipe:1"
 )
 CANVAS = (
-    "scale=1280:720:force_original_aspect_ratio=decrease:force_divisible_by=2,pad=1280:720:-1:-1,setsar=1,"
-    "format=yuv420p"
+    "scale=1280:720:force_original_aspect_ratio=decrease:force_divisible_by=2"
+    ":out_color_matrix=bt709:out_range=tv,pad=1280:720:-1:-1,setsar=1,format=yuv420p"
+    ",setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
 )
 X264 = (
-    "-c:v libx264 -preset veryfast -tune zerolatency -profile:v main -b:v 2500000 -maxrate 2800000"
+    "-chroma_sample_location left"
+    " -c:v libx264 -preset veryfast -tune zerolatency -profile:v main -b:v 2500000 -maxrate 2800000"
     " -bufsize 4000000 -force_key_frames expr:{expr} -sc_threshold 0 -bf 0 -g 120"
 )
 PUSH = "-map 0 -c copy -protocol_whitelist rtmps,tls,tcp -f flv rtmps://h/app/k"
@@ -81,12 +83,17 @@ def test_an_encoder_that_goes_on() -> None:
 
 
 def test_one_track_and_copies() -> None:
-    """Only what is there is mapped; what is copied gets no filter and no encoder."""
+    """What is not there is generated, from just before the cut on; what is copied is not filtered."""
     video_only = encoder_args("/bin/ff", Video(), Audio(), (VIDEO,), threads=2)
     assert "0:a:0" not in video_only
+    assert "anullsrc=r=44100:cl=stereo" in video_only
+    assert "-shortest" in video_only
     assert video_only[video_only.index("-threads") :][:2] == ["-threads", "2"]
     audio_only = encoder_args("/bin/ff", Video(), Audio(), (AUDIO,))
     assert "0:v:0" not in audio_only
+    assert "color=c=black:s=1280x720:r=30" in audio_only
+    later = encoder_args("/bin/ff", Video(), Audio(), (AUDIO,), start=9 * NS_PER_S + 33_333_333)
+    assert later[later.index("-itsoffset") + 1] == "8"
     copied = encoder_args("/bin/ff", Video(), Audio(), (VIDEO, AUDIO), copy_video=True)
     assert copied[copied.index("0:v:0") :][:3] == ["0:v:0", "-c:v", "copy"]
     assert "libx264" not in copied
