@@ -188,10 +188,23 @@ class SniffingDemuxer:
         ]
 
 
+def begins_container(data: bytes) -> bool:
+    """Whether *data* begins with a whole EBML magic, or a whole head of MP4's ftyp.
+
+    What a message of a publisher begins with so is a new recorder's, even if the last one was cut off.
+    """
+    return data.startswith(_EBML_MAGIC) or (data[:1] == b"\0" and data[4:8] == b"ftyp")
+
+
 def _may_begin(head: bytes) -> bool:
     """Whether a container begins, as far as *head* goes, in the place of what another one refused."""
     size, kind = head[:4], head[4:8]
     return head.startswith(_EBML_MAGIC) or (b"\0".startswith(size[:1]) and b"ftyp".startswith(kind))
+
+
+def begins_container(head: bytes) -> bool:
+    """True if *head* can only be the first bytes of a recorder's container."""
+    return head.startswith(_EBML_MAGIC) or head[4:8] == b"ftyp"
 
 
 def looks_like(head: bytes) -> str:

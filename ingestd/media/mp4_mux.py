@@ -149,7 +149,7 @@ class Mp4Muxer:
             time = run[0].decode - delay
             if last is not None and time < last - back:
                 run[0].cut = True
-            before = time - len(run) if last is None or run[0].cut else last
+            before = time - len(run) if last is None or run[0].cut else max(last, time - back)
             last = before
             for position, sample in enumerate(run, 1):
                 spread = before + (time - before) * position // len(run)

@@ -221,6 +221,14 @@ def test_b_frames_have_decode_times_before_their_times() -> None:
     assert decoded == [0, 20, 40, 80, 120, 160, 200]
 
 
+def test_a_step_back_after_a_long_gap() -> None:
+    """Decode times are not spread over hours, and no time is too far from its decode time to be written."""
+    hours = 24 * 3600_000
+    muxer = Mp4Muxer([VIDEO, AUDIO])
+    fragments = back(muxer, muxer.mux([audio(0), audio(hours + 4000), audio(hours), audio(100)]))
+    assert [frame.timestamp // NS_PER_MS for frame in of_track(fragments, 2)] == [0, hours + 4000, hours, 100]
+
+
 def test_b_frames_that_come_one_by_one() -> None:
     """Decode times grow, and once it is known how far frames are reordered, lie before those of showing."""
     muxer = Mp4Muxer([VIDEO])

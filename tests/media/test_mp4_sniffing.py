@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.errors import MediaError
-from ingestd.media.demux import SniffingDemuxer
+from ingestd.media.demux import SniffingDemuxer, begins_container
 from ingestd.media.frames import Event, Header, RecorderStart, SegmentStart
 from ingestd.media.webm_demux import Demuxer
 from tests.media.mp4_tools import demux_mp4, fragment, mp4_capture, mp4_init
@@ -114,6 +114,12 @@ def test_what_is_no_container_is_named(data: bytes, named: str) -> None:
         demuxer.feed(data[7:])
     assert named in error.value.reason
     assert error.value.offset == 0
+
+
+def test_a_new_recorders_message_is_known_by_itself() -> None:
+    """By its first bytes, if they are all there."""
+    for data, begins in ((WEBM, True), (MP4, True), (WEBM[:3], False), (MP4[:7], False), (MP4[20:], False)):
+        assert begins_container(data) == begins
 
 
 def test_an_mp4_in_one_piece_is_refused_with_its_reason() -> None:
