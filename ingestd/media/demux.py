@@ -202,11 +202,6 @@ def _may_begin(head: bytes) -> bool:
     return head.startswith(_EBML_MAGIC) or (b"\0".startswith(size[:1]) and b"ftyp".startswith(kind))
 
 
-def begins_container(head: bytes) -> bool:
-    """True if *head* can only be the first bytes of a recorder's container."""
-    return head.startswith(_EBML_MAGIC) or head[4:8] == b"ftyp"
-
-
 def looks_like(head: bytes) -> str:
     """Say what a stream that begins with *head* (8 bytes or more) may be, for a person to read."""
     for magic, name in _LOOKS:

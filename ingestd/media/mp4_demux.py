@@ -37,7 +37,7 @@ class Mp4Demuxer:
         max_frame: int = 16 * 1024 * 1024,
         max_header: int = 1024 * 1024,
         max_tracks: int = 16,
-        max_samples: int = 32_768,
+        max_samples: int = 8192,
     ) -> None:
         self._max_frame = max_frame
         self._max_header = max_header

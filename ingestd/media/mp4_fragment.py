@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import define, frozen
@@ -259,11 +260,17 @@ class _Reader:
         Offsets are signed in version 0, too: an unsigned one with the highest bit set would be hours.
         """
         present = [bool(flags & flag) for flag in _SAMPLE_FIELDS]
-        step = 4 * sum(present)
-        trun.unpack(f"{count * step}x", at)
+        layout = struct.Struct(f">{sum(present[:3])}I{'i' * present[3]}")
+        body = trun.body[at : at + count * layout.size]
+        if len(body) < count * layout.size:
+            raise MediaError(trun.start, f"a 'trun' box of {len(trun.body)} bytes is too short")
         defaults = (run.duration, run.size, run.flags, 0)
-        for index in range(count):
-            values = iter(trun.unpack(f"{sum(present[:3])}I{'i' * present[3]}", at + index * step))
+        if not layout.size:
+            for _ in range(count):
+                yield defaults
+            return
+        for row in layout.iter_unpack(body):
+            values = iter(row)
             duration, size, sample_flags, composition = (
                 next(values) if there else default for there, default in zip(present, defaults, strict=True)
             )

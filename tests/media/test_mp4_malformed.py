@@ -165,7 +165,7 @@ WRONG = {
     "too many samples": (
         INIT + moof(traf(encode_full(b"trun", 0, 0, struct.pack(">I", 2**32 - 1)))),
         b"trun",
-        "more than 32768",
+        "more than 8192",
     ),
     "a huge sample": (INIT + moof(traf(trun([MAX_FRAME + 1]))), b"trun", "at most 300000"),
     "a time beyond 292 years": (INIT + moof(traf(trun([1]), time=1 << 62)), b"trun", "out of range"),
