@@ -11,9 +11,9 @@ from attrs import define, evolve, field
 from ingestd.errors import MediaError
 from ingestd.live.batch import Configuration, Mark, Position
 from ingestd.live.splice import Splice, Splicing
+from ingestd.media.demux import SniffingDemuxer
 from ingestd.media.frames import Frame, Header, RecorderStart, SegmentStart, Track
 from ingestd.media.normalise import Normaliser, normalise
-from ingestd.media.webm_demux import Demuxer
 
 
 @define(eq=False)
@@ -61,7 +61,7 @@ class Intake:
     discarded: int = 0
     error: MediaError | None = None
     max_lives: int | None = None
-    _demuxer: Demuxer | None = None
+    _demuxer: SniffingDemuxer | None = None
     _fed: int = 0
     _base: int = 0
     _normalisers: dict[int, Normaliser] = field(factory=dict)
@@ -75,7 +75,7 @@ class Intake:
     def begin(self, *, continues: bool = False) -> None:
         """What comes next is a new container, whatever the last one left unfinished; see `Life.continues`."""
         self._continues = continues
-        self._demuxer = Demuxer(max_frame=self.max_frame)
+        self._demuxer = SniffingDemuxer(max_frame=self.max_frame)
         self._base = self._fed
         self.error = None
 
@@ -121,6 +121,10 @@ class Intake:
         if len(self.lives) == self.max_lives:
             reason = f"more than {self.max_lives} recorders (journal.max_recorders)"
             self.error = MediaError(begins, reason)
+            return False
+        if begins < self._fed - fed:
+            # The journal has those bytes in the last one's file already.
+            self.error = MediaError(begins, "a new recorder must begin with a message of its own")
             return False
         self.lives.append(Life(len(self.lives), begins, continues=self._continues))
         self.starts.append(begins - (self._fed - fed))

@@ -15,11 +15,11 @@ from ingestd.live.intake import Intake
 from ingestd.live.journal import Journal, JournalFull
 from ingestd.live.replay import JournalReplay
 from ingestd.live.splice import Splicer
+from ingestd.media.demux import begins_container
 from ingestd.media.frames import NS_PER_S
 
 log = structlog.get_logger(__name__)
 
-_EBML = b"\x1a\x45\xdf\xa3"
 _SLICE = 128 * 2**10
 
 
@@ -67,7 +67,7 @@ class Spool:
         On return it is acknowledged, unless the journal was given up. Raises `MediaError` (the
         chunk is in the journal all the same) and, under the policy ``end``, `JournalFull`.
         """
-        if self.name == "source" and chunk.startswith(_EBML):
+        if self.name == "source" and begins_container(chunk):
             # A new recorder, even where the last one was cut off in the middle of an element.
             self.intake.begin()
         # In slices: a long chunk, made of however tiny frames, must not hold up the other streams.

@@ -229,9 +229,9 @@ async def test_a_second_recorder_and_then_malformed_bytes_in_one_chunk(tmp_path:
     second = init() + cluster(simple(b"two"))
     async with spool(tmp_path) as made:
         with pytest.raises(MediaError):
-            await made.take(first + second + b"\x00\x00")
+            await made.take(first + second + bytes(16))
         assert made.journal is not None
-        assert [file.path.read_bytes() for file in made.journal.recorders] == [first, second + b"\x00\x00"]
+        assert [file.path.read_bytes() for file in made.journal.recorders] == [first, second + bytes(16)]
 
 
 async def test_audio_before_the_first_picture_is_discarded_and_counted(tmp_path: Path) -> None:
