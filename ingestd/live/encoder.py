@@ -48,7 +48,7 @@ class Encoder:
             await Supervisor(self.config, self.health).run(self._attempt)
         finally:
             self.source.release(self._needed)
-            self.program.hub.end()
+            self.program.end()
 
     async def _attempt(self, progress: Callable[[], None]) -> None:
         with self.source.subscribe("journal", self._start()) as subscription:

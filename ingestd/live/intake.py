@@ -12,7 +12,7 @@ from ingestd.errors import MediaError
 from ingestd.live.batch import Configuration, Mark, Position
 from ingestd.live.splice import Splice, Splicing
 from ingestd.media.demux import SniffingDemuxer
-from ingestd.media.frames import Frame, Header, RecorderStart, SegmentStart, Track
+from ingestd.media.frames import Event, Frame, Header, RecorderStart, SegmentStart, Track
 from ingestd.media.normalise import Normaliser, normalise
 
 
@@ -101,6 +101,18 @@ class Intake:
             events = self._demuxer.feed(data)
         except MediaError as error:
             self.error, events = error, self._demuxer.salvaged
+        self._handle(events, len(data), pieces)
+        return pieces
+
+    def close(self) -> list[Piece]:
+        """Whole frames that waited for others to come before them: the container ends here."""
+        pieces: list[Piece] = []
+        if self._demuxer is not None and self.error is None:
+            self._handle(self._demuxer.close(), 0, pieces)
+        self._demuxer = None
+        return pieces
+
+    def _handle(self, events: list[Event], fed: int, pieces: list[Piece]) -> None:
         for event in events:
             match event:
                 case Frame():
@@ -111,11 +123,10 @@ class Intake:
                 case RecorderStart(offset):
                     if not offset:
                         continue
-                    if not self._add_life(self._base + offset, len(data)):
+                    if not self._add_life(self._base + offset, fed):
                         break
                 case Header():
                     self._begin_life(event)
-        return pieces
 
     def _add_life(self, begins: int, fed: int) -> bool:
         if len(self.lives) == self.max_lives:

@@ -8,7 +8,7 @@ from attrs import define, field
 
 from ingestd.live.batch import Batch, Mark, Position, weight
 from ingestd.live.hub import Hub
-from ingestd.live.intake import Intake, Life
+from ingestd.live.intake import Intake, Life, Piece
 from ingestd.live.journal import Journal, JournalReleased
 from ingestd.live.splice import Splice
 from ingestd.media.frames import Frame
@@ -78,9 +78,10 @@ class Reader:
             data = await journal.read(position.recorder, position.offset, _READ)
             if data:
                 self._position = Position(position.recorder, position.offset + len(data), 0)
-                self._feed(data)
+                self._emit(self._intake.feed(data))
             elif position.recorder + 1 < len(journal.recorders):
                 self._position = Position(position.recorder + 1, 0, 0)
+                self._emit(self._intake.close())
                 self._recorded.life += 1
                 lives = self._replay.intake.lives
                 self._intake.begin(continues=lives[self._recorded.life].continues)
@@ -96,8 +97,8 @@ class Reader:
         self._intake.skip = position.skip
         self._opened = True
 
-    def _feed(self, data: bytes) -> None:
-        for piece in self._intake.feed(data):
+    def _emit(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
             if not piece.frames:
                 continue
             configuration = self._replay.hub.configuration_at(self._seq) or piece.configuration

@@ -185,7 +185,7 @@ class Session:
         except JournalFull as error:
             self.fail(SESSION_FAILED, str(error))
         finally:
-            source.hub.end()
+            source.end()
 
     def _count(self, chunk: bytes) -> None:
         self.chunks += 1

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 from ingestd.config import HubConfig, JournalConfig
 from ingestd.live.batch import Mark, Position
 from ingestd.live.hub import Hub
-from ingestd.live.intake import Intake
+from ingestd.live.intake import Intake, Piece
 from ingestd.live.journal import Journal, JournalFull
 from ingestd.live.replay import JournalReplay
 from ingestd.live.splice import Splicer
@@ -69,7 +69,7 @@ class Spool:
         """
         if self.name == "source" and begins_container(chunk):
             # A new recorder, even where the last one was cut off in the middle of an element.
-            self.intake.begin()
+            self.begin()
         # In slices: a long chunk, made of however tiny frames, must not hold up the other streams.
         for begin in range(0, len(chunk), _SLICE):
             await self._take(chunk[begin : begin + _SLICE], last=begin + _SLICE >= len(chunk))
@@ -79,6 +79,9 @@ class Spool:
     async def _take(self, data: bytes, *, last: bool) -> None:
         pieces = self.intake.feed(data)
         journaled = await self._journal(data, last=last)
+        self._publish(pieces, journaled=journaled)
+
+    def _publish(self, pieces: list[Piece], *, journaled: bool) -> None:
         for piece in pieces:
             # What is not in the journal cannot be replayed from there.
             marks = piece.marks if journaled else [evolve(mark, position=None) for mark in piece.marks]
@@ -105,7 +108,13 @@ class Spool:
 
     def begin(self, *, continues: bool = False) -> None:
         """The bytes to come are a new container's; see `Intake.begin`."""
+        self._publish(self.intake.close(), journaled=self.journal is not None and not self.lost.is_set())
         self.intake.begin(continues=continues)
+
+    def end(self) -> None:
+        """No more bytes will come: the hub ends with the last whole frame."""
+        self._publish(self.intake.close(), journaled=self.journal is not None and not self.lost.is_set())
+        self.hub.end()
 
     async def trim(self) -> None:
         """Give back what no reader of the hub needs any more, or is too old; nothing of a journal to keep."""

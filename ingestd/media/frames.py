@@ -70,8 +70,8 @@ class Frame:
 class RecorderStart:
     """A container begins at byte *offset* of what was fed: the first, or a new recorder's on the same stream.
 
-    Reported as soon as the first byte of the new container is seen, so that a journal can begin a
-    new file exactly there.
+    Reported as soon as it is certain, so that a journal can begin a new file exactly there: in WebM
+    with the container's first byte, in MP4 with the last byte of its first box's head.
     """
 
     offset: int
@@ -81,8 +81,8 @@ class RecorderStart:
 class Header:
     """The init segment is complete: the codec configuration of all frames up to the next Header.
 
-    Bytes ``[offset, offset + size)`` of the fed stream are the init segment (everything before
-    the first media segment). *doc_type* is ``webm``, ``matroska`` or ``mp4``.
+    Bytes ``[offset, offset + size)`` of the fed stream are the init segment: in WebM everything before
+    the first Cluster, in MP4 up to the end of moov. *doc_type* is ``webm``, ``matroska`` or ``mp4``.
     """
 
     offset: int
