@@ -18,7 +18,7 @@ _HINTS = {
     4408: "the media stopped; see [ingest] idle_timeout",
     4409: "somebody publishes this stream already; end that one first",
     4410: "the network between here and the daemon fails",
-    4415: "send WebM or Matroska, as a MediaRecorder makes it",
+    4415: "send WebM, Matroska or fragmented MP4, as a MediaRecorder makes it",
     4429: "see [ingest] max_streams",
     4500: "the stream failed on the daemon; see its log",
 }
