@@ -33,6 +33,7 @@ CHECKS = {
     "recovery": "what was hit came back in time",
     "state": "the stream ended as it must; the daemon exited with 0 and logged no crash",
     "processes": "no process was left behind",
+    "descriptors": "after the session the daemon has no more files and sockets open than before",
     "memory": "the daemon's memory stayed within its bound",
 }
 

@@ -136,10 +136,12 @@ async def _run(scenario: Scenario, seed: int, bench: Bench, directory: Path, out
                 program=bench.program,
             )
         )
+        idle = descriptors(running.process.pid)
         live = Live(running, Publisher(running.ingest, chunks, cable), server, cable, small)
         status = await _live(scenario, seed, bench, live, outcome)
         outcome.accepted = status["chunks"]
         outcome.peak_memory = peak_memory(running.process.pid)
+        outcome.violations += await _leaked(running.process.pid, idle)
         if await trio.to_thread.run_sync(running.stop) != 0:
             outcome.violations.append(Violation("state", f"the daemon's exit code is {running.exit_code}"))
         await trio.to_thread.run_sync(server.wait_idle)
@@ -213,6 +215,20 @@ async def control_frames(directory: Path, chunks: list[bytes]) -> list[NumberedF
         raise AssertionError(f"the control run {status['state']}: {status['cause']}")
     (recording,) = running.recordings
     return await trio.to_thread.run_sync(read_video, recording)
+
+
+def descriptors(pid: int) -> int:
+    """How many files and sockets process *pid* has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+async def _leaked(pid: int, before: int) -> list[Violation]:
+    """What is open above *before* a while after the session's end; a status request may be under way."""
+    with trio.move_on_after(5):
+        while (now := descriptors(pid)) > before:  # noqa: ASYNC110  another process's descriptors
+            await trio.sleep(0.1)
+        return []
+    return [Violation("descriptors", f"{now} open, {before} before the session")]
 
 
 def peak_memory(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""A build with one piece broken on purpose is caught by the check that is there for it; the sound one is not."""
+"""A build with one piece broken on purpose is caught by the check made for it; the sound one is not."""
 
 from __future__ import annotations
 
