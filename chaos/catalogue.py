@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from signal import SIGKILL, SIGSTOP
 
-from chaos.faults import BlackHole, ClosedPort, CutPublisher, FrozenServer, FullDisk, Signal
+from chaos.faults import BlackHole, ClosedPort, CutPublisher, FrozenServer, FullDisk, Signal, Silence
 from chaos.scenario import Scenario
 
 #: Media older than this is replayed from the journal.
@@ -63,6 +63,12 @@ SCENARIOS: tuple[Scenario, ...] = (
             ClosedPort(),
         ),
         every=8.0,
+    ),
+    Scenario(
+        name="silence",
+        about="the publisher sends nothing for 3 to 8 s, longer than the watchdogs wait",
+        faults=(Silence(),),
+        every=12.0,
     ),
     Scenario(
         name="cut-publisher",

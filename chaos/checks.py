@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import bisect
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import define, frozen
 
@@ -29,7 +30,7 @@ CHECKS = {
     "recording": "the recording shows the control run's frames at the control run's times",
     "hls": "so does the playlist with all its segments",
     "rtmp": "each connection begins with an IDR, never steps back, and shows frames of the program",
-    "isolation": "an RTMP connection that nothing hit is one connection and lacks no frame",
+    "isolation": "what nothing hit was not restarted; its RTMP connection is one, and lacks no frame",
     "recovery": "what was hit came back in time",
     "state": "the stream ended as it must; the daemon exited with 0 and logged no crash",
     "processes": "no process was left behind",
@@ -85,6 +86,13 @@ def check_same(
     if errors := decode_errors(output):
         found.append(Violation(name, f"{len(errors)} decode errors: {errors[0]}"))
     return count, found
+
+
+def check_restarts(status: dict[str, Any], hit: Container[str]) -> Iterator[Violation]:
+    """Neither the encoder nor a sink was restarted, but for those *hit*."""
+    for part in ({"name": "encoder", **(status["encoder"] or {"restarts": 0})}, *status["sinks"]):
+        if part["name"] not in hit and part["restarts"]:
+            yield Violation("isolation", f"{part['name']} was restarted: {part['last_error']}")
 
 
 def check_rtmp(

@@ -78,6 +78,19 @@ class CutPublisher:
 
 
 @frozen(slots=True)
+class Silence:
+    """The publisher sends nothing for 3 to 8 s, as from a canvas that stands still: that is no fault."""
+
+    hurts: str = "publisher"
+
+    async def inject(self, live: Live, rng: random.Random) -> float:
+        seconds = rng.uniform(3, 8)
+        live.publisher.fall_silent(seconds)
+        await trio.sleep(seconds)
+        return await _accepts_again(live)
+
+
+@frozen(slots=True)
 class BlackHole:
     """Every packet of the publisher's is dropped, and nobody told; *heals* after a while, or never."""
 
@@ -91,10 +104,7 @@ class BlackHole:
                 await live.wait_ended()
                 return None
             await trio.sleep(rng.uniform(2, 5))
-            before = (await live.status())["chunks"]
-        begin = trio.current_time()
-        await live.wait_until(lambda status: status["chunks"] > before)
-        return trio.current_time() - begin
+        return await _accepts_again(live)
 
 
 @frozen(slots=True)
@@ -154,6 +164,14 @@ class ClosedPort:
         begin = trio.current_time()
         await live.wait_until(runs("rtmp", not_as=part["pid"]))
         return trio.current_time() - begin
+
+
+async def _accepts_again(live: Live) -> float:
+    """Seconds until one more chunk was accepted."""
+    begin = trio.current_time()
+    before = (await live.status())["chunks"]
+    await live.wait_until(lambda status: status["chunks"] > before)
+    return trio.current_time() - begin
 
 
 async def _sends_again(live: Live) -> float:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from tests.support.packages import program
+
 _NOBODY = "02:00:00:00:00:99"
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 
@@ -76,15 +78,12 @@ def network() -> Iterator[Network]:
         _ip("-n", made.namespace, "link", "set", inside, "up")
         yield made
     finally:
-        subprocess.run(["ip", "link", "del", host], capture_output=True, check=False)
-        subprocess.run(["ip", "netns", "del", made.namespace], capture_output=True, check=False)
+        for args in (("link", "del", host), ("netns", "del", made.namespace)):
+            subprocess.run([program("ip"), *args], capture_output=True, check=False)
 
 
 def _ip(*args: str) -> None:
-    try:
-        done = subprocess.run(["ip", *args], capture_output=True, text=True)
-    except FileNotFoundError:
-        raise AssertionError("this needs ip: sudo apt-get install -y iproute2") from None
+    done = subprocess.run([program("ip"), *args], capture_output=True, text=True)
     if done.returncode:
         raise AssertionError(f"ip {' '.join(args)}: {done.stderr.strip()} (this scenario needs root)")
 

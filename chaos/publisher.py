@@ -25,6 +25,7 @@ class Publisher:
     network: Network | None = None
     sent: int = 0
     started: trio.Event = field(factory=trio.Event)
+    _late: float = 0.0
     _stream: trio.SocketStream | None = None
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
@@ -48,13 +49,22 @@ class Publisher:
             start = trio.current_time()
             self.started.set()
             for number, chunk in enumerate(self.chunks):
-                await trio.sleep_until(start + number * SLICE)
+                await self._wait_turn(start + number * SLICE)
                 await websocket.send_message(chunk)
                 self.sent += 1
             with trio.move_on_after(5):
                 await websocket.aclose()
         except (ConnectionClosed, HandshakeError, OSError):
             return
+
+    async def _wait_turn(self, due: float) -> None:
+        # It may become later while we wait.
+        while trio.current_time() < (at := due + self._late):  # noqa: ASYNC110
+            await trio.sleep_until(at)
+
+    def fall_silent(self, seconds: float) -> None:
+        """Send nothing for *seconds* more than usual, as a page whose canvas stands still."""
+        self._late += seconds
 
     def cut(self) -> None:
         """Reset the connection (RST), and send nothing more."""

@@ -14,7 +14,7 @@ import trio
 from attrs import define, field, frozen
 
 from chaos.card import card
-from chaos.checks import SinkCount, Violation, check_accepted, check_rtmp, check_same
+from chaos.checks import SinkCount, Violation, check_accepted, check_restarts, check_rtmp, check_same
 from chaos.disk import disk
 from chaos.live import PATIENCE, Live
 from chaos.network import network
@@ -182,6 +182,8 @@ def _compare(
         found.append(
             Violation("whole", f"{outcome.accepted} of {len(live.publisher.chunks)} chunks accepted")
         )
+    if scenario.disk is None:  # a full disk hits them all
+        found += check_restarts(status, {fault.hurts for fault in scenario.faults})
     raw, recorded = recordings(running)
     if status["source"] and status["source"]["journal_error"] and scenario.ends == "ended":
         pass  # the journal was given up, and with it the raw recording
