@@ -14,7 +14,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run check lint types format test test-full clean
+.PHONY: help setup demo run check lint types format test test-full chaos clean
 .DELETE_ON_ERROR:
 
 help: ## Print this help
@@ -22,7 +22,7 @@ help: ## Print this help
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  ARGS=\"…\" is handed on by demo, run and test; PYTHON=… chooses the interpreter (3.11 or newer)."
+	@echo "  ARGS=\"…\" is handed on by demo, run, test and chaos; PYTHON=… chooses the interpreter (3.11 or newer)."
 
 setup: $(RUNTIME) ## Make .venv with ingestd, its libraries and, where the system has none, an FFmpeg
 
@@ -52,6 +52,10 @@ test: $(DEV) ## All tests but the long ones; installs the Debian packages they n
 test-full: $(DEV) ## All tests, the long ones included; CAPTURES=DIR adds a folder of recordings
 	@PYTHON=$(BIN)/python scripts/debian-packages
 	CAPTURES="$(CAPTURES)" $(BIN)/pytest $(PARALLEL) $(ARGS)
+
+chaos: $(DEV) ## Inject faults into a live daemon and compare: ARGS="--help" says how; some need root
+	@PYTHON=$(BIN)/python scripts/debian-packages
+	@$(BIN)/python -m chaos $(ARGS)
 
 clean: ## Remove .venv, caches and build results; recordings (var/) stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -123,18 +123,28 @@ class Daemon:
 
 @contextmanager
 def daemon(
-    directory: Path, pipeline: str, *, config: str = "", env: dict[str, str] | None = None
+    directory: Path,
+    pipeline: str,
+    *,
+    config: str = "",
+    env: dict[str, str] | None = None,
+    ingest: str = 'bind = "127.0.0.1:0"',
+    program: Sequence[str] = ("-m", "ingestd"),
 ) -> Iterator[Daemon]:
-    """Run a daemon in *directory* with *pipeline* (TOML) and *config* (more TOML); stop it at the end."""
+    """Run a daemon in *directory* with *pipeline* (TOML) and *config* (more TOML); stop it at the end.
+
+    *ingest* is the section of that name (TOML). *program* is what Python runs: a module that starts ingestd
+    in its own way.
+    """
     (directory / "pipelines").mkdir(parents=True, exist_ok=True)
     (directory / "pipelines" / "test.toml").write_text(pipeline)
     toml = directory / "ingestd.toml"
-    toml.write_text(CONFIG.format(extra=config))
+    toml.write_text(CONFIG.format(extra=config).replace('bind = "127.0.0.1:0"', ingest, 1))
     # A second daemon in the same directory has a log of its own.
     log = directory / f"log-{len(list(directory.glob('log-*.jsonl'))) + 1}.jsonl"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ingestd", "run", "--config", str(toml)],
+            [sys.executable, *program, "run", "--config", str(toml)],
             stdin=subprocess.DEVNULL,
             stderr=stderr,
             env={**os.environ, **(env or {})},

@@ -21,6 +21,7 @@ PROGRAMS = {
     "nginx": "nginx-light",
     "chromium": "chromium",
     "mkvmerge": "mkvtoolnix",
+    "ip": "iproute2",
 }
 MODULES = {"ngx_rtmp_module.so": "libnginx-mod-rtmp", "ngx_stream_module.so": "libnginx-mod-stream"}
 

@@ -1,0 +1,161 @@
+"""The named checks: what each output of a run must show, against the control run.
+
+They are blocking, except where they say otherwise. A check that fails is a `Violation`; its *check* is one
+of `CHECKS`, by which a test can say what it expects to be caught.
+"""
+
+from __future__ import annotations
+
+import bisect
+import subprocess
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define, frozen
+
+from tests.support.counting import (
+    NumberedFrame,
+    UnreadableMediaError,
+    assert_same_frames,
+    continuous,
+    decode_errors,
+    read_video,
+)
+from tests.support.packages import program
+
+CHECKS = {
+    "accepted": "the raw recording holds exactly the chunks that were counted as accepted",
+    "whole": "every chunk was accepted, unless the fault ends the publication",
+    "recording": "the recording shows the control run's frames at the control run's times",
+    "hls": "so does the playlist with all its segments",
+    "rtmp": "each connection begins with an IDR, never steps back, and shows frames of the program",
+    "isolation": "what nothing hit was not restarted; its RTMP connection is one, and lacks no frame",
+    "recovery": "what was hit came back in time",
+    "state": "the stream ended as it must; the daemon exited with 0 and logged no crash",
+    "processes": "no process was left behind",
+    "descriptors": "after the session the daemon has no more files and sockets open than before",
+    "memory": "the daemon's memory stayed within its bound",
+}
+
+#: Frames are the same when their times differ by no more; in seconds.
+TOLERANCE = 0.002
+
+
+@frozen(slots=True)
+class Violation:
+    """A *check* of `CHECKS` that failed, and how."""
+
+    check: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.detail}"
+
+
+@define(slots=True)
+class SinkCount:
+    """Video frames of one sink: what there is, and what it lacks of the control run's."""
+
+    sent: int = 0
+    missing: int = 0
+
+
+def check_accepted(raw: Sequence[Path], chunks: Sequence[bytes], accepted: int) -> Iterator[Violation]:
+    """Byte for byte."""
+    kept = b"".join(path.read_bytes() for path in raw)
+    told = b"".join(chunks[:accepted])
+    if kept != told:
+        yield Violation("accepted", f"{accepted} chunks of {len(told)} bytes counted, {len(kept)} bytes kept")
+
+
+def check_same(
+    name: str, output: Path, control: Sequence[NumberedFrame]
+) -> tuple[SinkCount, list[Violation]]:
+    """*output* (a recording or a playlist) equals the control run, and decodes; *name* is the check."""
+    try:
+        frames = read_video(output)
+    except UnreadableMediaError as error:
+        return SinkCount(0, len(control)), [Violation(name, str(error))]
+    count = SinkCount(len(frames), missing(frames, control))
+    found = []
+    try:
+        assert_same_frames(frames, control, TOLERANCE)
+    except AssertionError as error:
+        found.append(Violation(name, str(error)))
+    if errors := decode_errors(output):
+        found.append(Violation(name, f"{len(errors)} decode errors: {errors[0]}"))
+    return count, found
+
+
+def check_restarts(status: dict[str, Any], hit: Container[str]) -> Iterator[Violation]:
+    """Neither the encoder nor a sink was restarted, but for those *hit*."""
+    for part in ({"name": "encoder", **(status["encoder"] or {"restarts": 0})}, *status["sinks"]):
+        if part["name"] not in hit and part["restarts"]:
+            yield Violation("isolation", f"{part['name']} was restarted: {part['last_error']}")
+
+
+def check_rtmp(
+    connections: Sequence[Path], control: Sequence[NumberedFrame], *, cut: bool
+) -> tuple[SinkCount, list[Violation]]:
+    """Each of *connections* is sound; unless a fault *cut* one, there is one, and it lacks nothing."""
+    everything: list[NumberedFrame] = []
+    found: list[Violation] = []
+    for flv in connections:
+        try:
+            frames = read_video(flv)
+        except UnreadableMediaError:
+            continue  # it was cut before its first frame
+        everything += frames
+        found += [Violation("rtmp", f"{flv.name}: {what}") for what in _unsound(flv, frames, control)]
+    count = SinkCount(len(everything), missing(everything, control))
+    if not cut and (len(connections) != 1 or count.missing):
+        found.append(
+            Violation("isolation", f"{len(connections)} RTMP connections, {count.missing} frames missing")
+        )
+    if cut and (gaps := _gaps(everything, control)) > max(0, len(connections) - 1):
+        found.append(Violation("rtmp", f"{gaps} gaps in {len(connections)} connections"))
+    return count, found
+
+
+def _unsound(flv: Path, frames: Sequence[NumberedFrame], control: Sequence[NumberedFrame]) -> Iterator[str]:
+    if not continuous(frames):
+        yield "a step back in time"
+    if not begins_with_keyframe(flv):
+        yield "does not begin with a keyframe"
+    if errors := decode_errors(flv):
+        yield f"{len(errors)} decode errors: {errors[0]}"
+    if strangers := missing(control, frames):
+        yield f"{strangers} frames that the program does not have"
+
+
+def begins_with_keyframe(path: Path) -> bool:
+    """Whether the first video packet of *path* is a keyframe."""
+    argv = [program("ffprobe"), "-v", "error", "-select_streams", "v:0", "-read_intervals", "%+#1"]
+    argv += ["-show_entries", "packet=flags", "-of", "csv=p=0", str(path)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.startswith("K")
+
+
+def missing(frames: Sequence[NumberedFrame], control: Sequence[NumberedFrame]) -> int:
+    """How many frames of *control* are not among *frames*, by time and number."""
+    return len(_absent(frames, control))
+
+
+def _absent(frames: Sequence[NumberedFrame], control: Sequence[NumberedFrame]) -> list[int]:
+    have = sorted(frames)
+    absent = []
+    for index, (pts, number) in enumerate(control):
+        at = bisect.bisect_left(have, (pts - TOLERANCE - 1e-9, -2))
+        near = []
+        while at < len(have) and have[at][0] <= pts + TOLERANCE + 1e-9:
+            near.append(have[at][1])
+            at += 1
+        if number not in near:
+            absent.append(index)
+    return absent
+
+
+def _gaps(frames: Sequence[NumberedFrame], control: Sequence[NumberedFrame]) -> int:
+    """In how many places frames of *control* are missing."""
+    absent = _absent(frames, control)
+    return sum(index - 1 not in absent[max(0, at - 1) : at] for at, index in enumerate(absent))

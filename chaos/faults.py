@@ -1,0 +1,188 @@
+"""The faults. Each is injected from outside the daemon, and says how long it took to get over it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from chaos.live import Live
+
+Status = dict[str, Any]
+
+
+class Fault(Protocol):
+    """Something that happens to a live run; *hurts* names what it hits: a child, or the publisher."""
+
+    @property
+    def hurts(self) -> str: ...
+
+    async def inject(self, live: Live, rng: random.Random) -> float | None:
+        """Strike, and return the seconds until all was well again; None where nothing comes back.
+
+        Raises AssertionError when it does not come back in time.
+        """
+        ...
+
+
+def part_of(status: Status, name: str) -> Status | None:
+    """What *status* says of the encoder, or of the sink *name*."""
+    if name == "encoder":
+        encoder: Status | None = status["encoder"]
+        return encoder
+    return next((sink for sink in status["sinks"] if sink["name"] == name), None)
+
+
+def runs(name: str, *, not_as: int | None = None) -> Callable[[Status], bool]:
+    """A condition: the encoder or sink *name* runs, by a process other than *not_as*."""
+
+    def condition(status: Status) -> bool:
+        part = part_of(status, name)
+        return part is not None and part["state"] == "running" and part["pid"] not in (None, not_as)
+
+    return condition
+
+
+@frozen(slots=True)
+class Signal:
+    """SIGKILL or SIGSTOP of an FFmpeg: *hurts* is ``encoder`` or a sink's name."""
+
+    hurts: str
+    number: signal.Signals
+
+    async def inject(self, live: Live, rng: random.Random) -> float:  # noqa: ARG002
+        part = part_of(await live.wait_until(runs(self.hurts)), self.hurts)
+        assert part is not None
+        begin = trio.current_time()
+        with suppress(ProcessLookupError):  # it has just ended by itself; another one is to come all the same
+            os.kill(part["pid"], self.number)
+        await live.wait_until(runs(self.hurts, not_as=part["pid"]))
+        return trio.current_time() - begin
+
+
+@frozen(slots=True)
+class CutPublisher:
+    """The publisher's connection is reset: what it had sent by then is all there is."""
+
+    hurts: str = "publisher"
+
+    async def inject(self, live: Live, rng: random.Random) -> None:  # noqa: ARG002
+        live.publisher.cut()
+
+
+@frozen(slots=True)
+class Silence:
+    """The publisher sends nothing for 3 to 8 s, as from a canvas that stands still: that is no fault."""
+
+    hurts: str = "publisher"
+
+    async def inject(self, live: Live, rng: random.Random) -> float:
+        seconds = rng.uniform(3, 8)
+        live.publisher.fall_silent(seconds)
+        await trio.sleep(seconds)
+        return await _accepts_again(live)
+
+
+@frozen(slots=True)
+class BlackHole:
+    """Every packet of the publisher's is dropped, and nobody told; *heals* after a while, or never."""
+
+    heals: bool
+    hurts: str = "publisher"
+
+    async def inject(self, live: Live, rng: random.Random) -> float | None:
+        assert live.network is not None
+        with live.network.black_hole():
+            if not self.heals:
+                await live.wait_ended()
+                return None
+            await trio.sleep(rng.uniform(2, 5))
+        return await _accepts_again(live)
+
+
+@frozen(slots=True)
+class FullDisk:
+    """The disk has *leave* bytes left; *heals* after a while, or only once the session has ended."""
+
+    leave: int
+    heals: bool
+    hurts: str = "disk"
+
+    async def inject(self, live: Live, rng: random.Random) -> float | None:
+        assert live.disk is not None
+        with live.disk.full(leave=self.leave):
+            if not self.heals:
+                await live.wait_ended()
+                return None
+            await trio.sleep(rng.uniform(2, 5))
+        begin = trio.current_time()
+        await live.wait_until(
+            lambda status: all(
+                sink["state"] == "running" for sink in status["sinks"] if sink["name"] != "raw"
+            )
+        )
+        return trio.current_time() - begin
+
+
+@frozen(slots=True)
+class FrozenServer:
+    """The RTMP server reads nothing any more, with every connection open, for so long: *seconds* from, to."""
+
+    seconds: tuple[float, float]
+    hurts: str = "rtmp"
+
+    async def inject(self, live: Live, rng: random.Random) -> float:
+        await live.wait_until(runs("rtmp"))
+        live.server.freeze()
+        try:
+            await trio.sleep(rng.uniform(*self.seconds))
+        finally:
+            live.server.thaw()
+        return await _sends_again(live)
+
+
+@frozen(slots=True)
+class ClosedPort:
+    """The RTMP server is gone, its port closed, for a few seconds."""
+
+    hurts: str = "rtmp"
+
+    async def inject(self, live: Live, rng: random.Random) -> float:
+        status = await live.wait_until(runs("rtmp"))
+        part = part_of(status, "rtmp")
+        assert part is not None
+        await trio.to_thread.run_sync(live.server.stop)
+        await trio.sleep(rng.uniform(1, 6))
+        await trio.to_thread.run_sync(live.server.start)
+        begin = trio.current_time()
+        await live.wait_until(runs("rtmp", not_as=part["pid"]))
+        return trio.current_time() - begin
+
+
+async def _accepts_again(live: Live) -> float:
+    """Seconds until one more chunk was accepted."""
+    begin = trio.current_time()
+    before = (await live.status())["chunks"]
+    await live.wait_until(lambda status: status["chunks"] > before)
+    return trio.current_time() - begin
+
+
+async def _sends_again(live: Live) -> float:
+    """Seconds until more frames were handed to the RTMP writer."""
+    begin = trio.current_time()
+    before = part_of(await live.status(), "rtmp")
+    assert before is not None
+
+    def more(status: Status) -> bool:
+        now = part_of(status, "rtmp")
+        return now is not None and now["state"] == "running" and now["sent_frames"] > before["sent_frames"]
+
+    await live.wait_until(more)
+    return trio.current_time() - begin

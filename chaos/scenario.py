@@ -1,0 +1,50 @@
+"""A scenario: which faults strike, how often, and what the run must still come to."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+from attrs import frozen
+
+from chaos.faults import Fault
+
+
+@frozen(slots=True, kw_only=True)
+class Scenario:
+    """Declares one kind of run.
+
+    At each moment one of *faults* is drawn; *every* is the mean number of seconds between two moments, the
+    first comes after *first*, and the last *tail* seconds are left in peace, so that what was hurt last can
+    come back. *once*: the fault ends the publication, so there is one moment only. *config* is TOML, within
+    ``[journal]`` at first, *ingest* within that section. *network* puts the publisher into a network
+    namespace; *disk* is the size of a file system of its own for the daemon's state, where it matters.
+    *ends* is the state that the stream must come to, *whole* whether every chunk must be accepted.
+    """
+
+    name: str
+    about: str
+    faults: tuple[Fault, ...]
+    every: float = 7.0
+    first: float = 4.0
+    tail: float = 9.0
+    once: bool = False
+    config: str = ""
+    ingest: str = ""
+    network: bool = False
+    disk: str | None = None
+    ends: Literal["ended", "failed"] = "ended"
+    whole: bool = True
+
+    def moments(self, rng: random.Random, seconds: float) -> list[float]:
+        """When faults strike in a run of *seconds*: at least once."""
+        at = self.first + rng.uniform(0, self.every / 2)
+        moments = [at]
+        while not self.once and (at := at + self.every * rng.uniform(0.7, 1.3)) < seconds - self.tail:
+            moments.append(at)
+        return moments
+
+    @property
+    def cuts_rtmp(self) -> bool:
+        """Whether a fault may interrupt the RTMP connection; in all other runs it must stay the same."""
+        return any(fault.hurts == "rtmp" for fault in self.faults)

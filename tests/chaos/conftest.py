@@ -1,0 +1,16 @@
+"""The bench for short runs: the cards are made once for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chaos.run import Bench
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Runs of 12 s, in a folder of their own."""
+    work: Path = tmp_path_factory.mktemp("chaos")
+    return Bench(work, 12.0)
