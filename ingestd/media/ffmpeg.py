@@ -135,7 +135,7 @@ def remux_args(exe: str, source: str, target: str) -> list[str]:
     return [
         exe, "-hide_banner", "-nostdin", "-loglevel", "level+warning",
         "-protocol_whitelist", "file", "-f", "matroska", "-i", f"file:{source}", "-map", "0", "-c", "copy",
-        "-bsf:v", _DURATIONS, "-movflags", "+faststart", "-f", "mp4",
+        "-bsf:v", _DURATIONS, "-map_metadata", "0", "-movflags", "+faststart", "-f", "mp4",
         "-protocol_whitelist", "file", "-y", f"file:{target}",
     ]  # fmt: skip
 
