@@ -6,7 +6,7 @@ Stream keys never appear in a problem, and only their SHA-256 leaves this module
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,10 +43,11 @@ class _Stream:
     key_file: KeyFile = ""
 
 
-def load(path: Path, sink_types: SinkTypes) -> Config:
+def load(path: Path, sink_types: SinkTypes, found: Iterable[str] = ()) -> Config:
     """The configuration in *path* and in the pipeline files that it points to.
 
-    *sink_types* maps ``type`` in ``[[sinks]]`` to option classes. Relative paths become absolute
+    *sink_types* maps ``type`` in ``[[sinks]]`` to option classes; *found* are problems with packages
+    of sinks, which are reported with the others. Relative paths become absolute
     against the directory of *path*. The key files of the streams must be readable, and so must
     those of the pipelines that these streams use; other pipelines may name files that do not
     exist yet.
@@ -54,6 +55,7 @@ def load(path: Path, sink_types: SinkTypes) -> Config:
     Raises `ConfigError` with every problem found, and nothing else.
     """
     report = Report(path)
+    report.problems += found
     table = report.read(path)
     if table is None:
         raise ConfigError(report.problems)

@@ -4,6 +4,7 @@
      ├ signals           SIGTERM, SIGINT → stop
      ├ journal writer    one task, one thread, for all sessions
      ├ loop lag          how late the event loop is (`ingestd.live.lag`)
+     ├ retention         old recordings go (`ingestd.live.retention`)
      ├ sessions          one a live stream (`ingestd.live.session`)
      ├ ingest listener   WebSocket publishers (`ingestd.sources.websocket`)
      └ control listener  HTTP (`ingestd.control`)
@@ -31,7 +32,8 @@ from ingestd.errors import IngestdError
 from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
 from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
-from ingestd.live.recording import recover
+from ingestd.live.recovery import recover
+from ingestd.live.retention import retain_forever
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
 from ingestd.sources import websocket
@@ -120,11 +122,12 @@ async def _run(
     state = config.storage.state_dir
     log.info("daemon_starting", version=__version__, ffmpeg=ffmpeg.version, state_dir=str(state))
     # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
-    await services.start(recover, state / "recordings", ffmpeg.path)
+    await services.start(recover, state / "recordings", ffmpeg.path, state / "catalog")
     writer = JournalWriter(config.journal.ack, config.journal.min_free)
     await services.start(writer.run)
     lag = LoopLag()
     services.start_soon(lag.run)
+    services.start_soon(retain_forever, config)
     async with trio.open_nursery() as sessions:
         streams = Streams(config, ffmpeg.path, writer, sessions)
         app = create_app(streams, ring, lag)

@@ -84,13 +84,19 @@ def _sinks(path: Path, tables: object, sink_types: SinkTypes, report: Report) ->
             report.add(path, f"{key}.name", f'a second sink is named "{name}"; give each its own name')
         taken.add(name)
         options = {option: value for option, value in table.items() if option != "type"}
-        sink = report.structure(path, key, options, kind)
-        if sink is None:
+        try:
+            sink = report.structure(path, key, options, kind)
+            if sink is None:
+                continue
+            found = [(str(option), str(text)) for option, text in sink.problems()]
+            # A sink type may name what only one sink of a pipeline can write to.
+            claim = str(getattr(sink, "claim", ""))
+        except Exception as error:  # sink types by others; the values may be secrets, so no more is said
+            text = f"a defect in sink type {kind.type} ({kind.__module__}): {type(error).__name__}"
+            report.add(path, key, f"{text}; update its package or report it there")
             continue
-        for option, text in sink.problems():
+        for option, text in found:
             report.add(path, f"{key}.{option}" if option else key, text)
-        # A sink type may name what only one sink of a pipeline can write to.
-        claim = getattr(sink, "claim", "")
         if claim and claims.setdefault(claim, key) != key:
             report.add(path, key, f"writes to the same place as {claims[claim]}; remove one of them")
         sinks.append(attrs.evolve(sink, name=name))

@@ -21,7 +21,7 @@ from ingestd.sinks import SINKS
 ROOT = Path(__file__).parents[1]
 TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 DOCUMENTS = [ROOT / name for name in TOP] + sorted((ROOT / "docs").rglob("*.md"))
-FOLDERS = ("ingestd", "docs", "tests", "systemd", "config", "scripts", "pipelines")
+FOLDERS = ("ingestd", "docs", "tests", "systemd", "config", "scripts", "pipelines", "examples")
 
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -17,9 +17,12 @@ from ingestd.errors import AttemptFailed, IngestdError
 from ingestd.live.batch import Configuration
 from ingestd.live.capabilities import Ffmpeg, FfmpegMissing, find_ffmpeg
 from ingestd.live.plan import plan
+from ingestd.live.retention import place_of
 from ingestd.media.ffmpeg import MASK, encoder_args, masked, writer_args
 from ingestd.media.frames import Kind, Track
-from ingestd.sinks.base import Place, Sink
+from ingestd.sinks.base import Sink
+from ingestd.sinks.file import FileSink
+from ingestd.sinks.plugins import ask
 from ingestd.sinks.push import PushSink
 
 #: What a browser sends when it is asked for nothing else, and what the encoder makes of it.
@@ -95,21 +98,18 @@ def _pipeline(config: Config, pipeline: Pipeline, exe: str) -> list[Text]:
     else:
         lines.append(_line("encoder", "none: the sinks take the source as it is"))
     for sink in pipeline.sinks:
-        lines += _sink(config, sink, users[0] if users else "STREAM", tracks, exe)
+        lines += _sink(config, pipeline.id, sink, users[0] if users else "STREAM", tracks, exe)
     return lines
 
 
-def _sink(config: Config, sink: Sink, stream: str, tracks: tuple[Track, ...], exe: str) -> list[Text]:
-    place = Place(
-        stream=stream,
-        recordings=config.storage.state_dir / "recordings" / stream,
-        hls=config.storage.state_dir / "hls" / stream,
-        stem=_SESSION,
-    )
+def _sink(
+    config: Config, pipeline: str, sink: Sink, stream: str, tracks: tuple[Track, ...], exe: str
+) -> list[Text]:
+    place = place_of(config.storage.state_dir, stream, pipeline, _SESSION)
     title, note = f"sink {sink.name}", ""
     try:
         try:
-            output = sink.output(place, tracks)
+            output = ask(sink, lambda: sink.output(place, tracks))
         except AttemptFailed as error:
             if not isinstance(sink, PushSink):
                 raise
@@ -118,6 +118,8 @@ def _sink(config: Config, sink: Sink, stream: str, tracks: tuple[Track, ...], ex
     except IngestdError as error:
         return [_line(title, f"{sink.type}; cannot start: {error}", style="yellow")]
     if output is None:
+        if not isinstance(sink, FileSink):
+            return [_line(title, f"{sink.type}; cannot start: it names no output for FFmpeg", style="yellow")]
         return [_line(title, f"{sink.type}, written by the daemon in {place.recordings}")]
     args = masked(writer_args(exe, output.args, output.protocols), output.secrets)
     return [_line(title, sink.type + note, style="yellow" if note else "default"), _command(args)]

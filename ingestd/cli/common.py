@@ -35,10 +35,10 @@ def config_option(command: F) -> F:
 def load_config(path: Path) -> Config:
     """The configuration in *path*; prints every problem to stderr and exits with 2 if there is one."""
     from ingestd.config_file import load
-    from ingestd.sinks import SINKS
+    from ingestd.sinks.plugins import sink_types
 
     try:
-        return load(path, SINKS)
+        return load(path, *sink_types())
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)

@@ -17,7 +17,7 @@ from ingestd.cli.connect import run
 from ingestd.config_file import load
 from ingestd.doctor import Finding, Verdict, examine
 from ingestd.errors import ConfigError
-from ingestd.sinks import SINKS
+from ingestd.sinks.plugins import sink_types
 
 _MARKS = {
     Verdict.OK: Text("✓", "green"),
@@ -38,7 +38,7 @@ def doctor(config_path: Path, targets: bool, as_json: bool) -> None:
     0 good (there may be warnings), 1 something failed, 2 wrong configuration.
     """
     try:
-        config = load(config_path, SINKS)
+        config = load(config_path, *sink_types())
     except ConfigError as error:
         mend = "mend it; the keys are explained in the ingestd.toml that `ingestd init` writes"
         _report([Finding("configuration", Verdict.FAILED, text, mend) for text in error.problems], as_json)

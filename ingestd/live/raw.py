@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import structlog
 import trio
 from attrs import define, field
 
+from ingestd.live.catalog import Catalog
+from ingestd.live.retention import retain
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, State
 from ingestd.sinks.base import Place
@@ -29,6 +32,7 @@ class RawRecording:
     source: Spool
     health: Health
     files: list[Path] = field(factory=list)
+    began: float = field(factory=time.time)
     dropped_frames: int = 0
     behind_frames: int = 0
 
@@ -58,20 +62,32 @@ class RawRecording:
             return False
         if self.source.journal_error:
             self.health.last_error = self.source.journal_error
-        log.info("recording_ready", stream=self.stream, files=[file.name for file in self.files])
+        log.info("recording_ready", stream=self.stream, files=self.names)
+        await trio.to_thread.run_sync(retain, self.sink, self.place)
         return True
 
     def _link(self) -> list[Path]:
         files = []
+        catalog = Catalog.of(self.sink, self.place)
         recorders = self.source.journal.recorders if self.source.journal else []
         for number, recorder in enumerate(recorders):
             lives = self.source.intake.lives
             suffix = _SUFFIXES.get(lives[number].doc_type, "bin") if number < len(lives) else "bin"
-            name = f"{self.place.stem}-source-{number + 1}.{suffix}"
+            stem = self.sink.stem(self.place, number + 1, self.began)
+            counted = "" if "{part}" in self.sink.path else f"-{number + 1}"
+            name = f"{stem}-source{counted}.{suffix}"
             file = self.place.recordings / name
+            file.parent.mkdir(parents=True, exist_ok=True)
             os.link(recorder.path, file)
+            if catalog is not None:
+                catalog.note(name, file)
             files.append(file)
         return files
+
+    @property
+    def names(self) -> list[str]:
+        """The files' paths below the stream's recordings."""
+        return [file.relative_to(self.place.recordings).as_posix() for file in self.files]
 
     @property
     def sent_frames(self) -> int:

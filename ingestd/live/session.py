@@ -34,6 +34,7 @@ from ingestd.live.plan import Plan, plan
 from ingestd.live.publication import Publication
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
+from ingestd.live.retention import place_of
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, State
 from ingestd.live.writer import Writer
@@ -238,13 +239,7 @@ class Session:
         live.start_soon(self._write, run)
 
     def _place(self) -> Place:
-        state = self.config.storage.state_dir
-        place = Place(
-            stream=self.stream,
-            recordings=state / "recordings" / self.stream,
-            hls=state / "hls" / self.stream,
-            stem=self.id,
-        )
+        place = place_of(self.config.storage.state_dir, self.stream, self.pipeline.id, self.id)
         place.recordings.mkdir(parents=True, exist_ok=True)
         place.hls.mkdir(parents=True, exist_ok=True)
         return place

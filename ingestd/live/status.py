@@ -110,9 +110,10 @@ def _sink(run: SinkRun) -> dict[str, Any]:
                 age = round(trio.current_time() - run.playlist.changed_at, 1)
                 status["last_segment_age"] = None if ended else age
         case Recording():
-            status["file"] = run.file.name if run.file else None
+            status["file"] = run.name
+            status["finished_files"] = run.finished
         case RawRecording():
-            status["files"] = [file.name for file in run.files]
+            status["files"] = run.names
     return status
 
 

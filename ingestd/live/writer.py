@@ -18,7 +18,8 @@ from ingestd.live.playlist import PlaylistFollower
 from ingestd.live.supervisor import Health, State, Supervisor
 from ingestd.live.sweep import sweep
 from ingestd.media.ffmpeg import Progress, writer_args
-from ingestd.sinks.base import Output, Place, Sink
+from ingestd.sinks.base import Output, Place, Playlist, Sink
+from ingestd.sinks.plugins import ask
 
 _SWEEP_EVERY = 5.0
 
@@ -45,7 +46,7 @@ class Writer:
 
     async def run(self) -> None:
         """Raises `FatalFailure` when the sink has failed for good."""
-        playlist = self.sink.playlist(self.place)
+        playlist = self._playlist()
         async with trio.open_nursery() as nursery:
             if playlist is not None:
                 stale_after = self.config.stall_timeout + playlist.pause
@@ -66,6 +67,14 @@ class Writer:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    def _playlist(self) -> Playlist | None:
+        try:
+            return ask(self.sink, lambda: self.sink.playlist(self.place))
+        except FatalFailure as failure:
+            self.health.last_error = str(failure)
+            self.health.enter(State.FAILED)
+            raise
 
     async def _sweep_forever(self, playlist: PlaylistFollower, keep: int | None) -> None:
         while True:
@@ -124,8 +133,9 @@ class Writer:
         resumed = self.playlist is not None and self.playlist.last is not None
         first = self.playlist.next_number if self.playlist is not None else 0
         place = evolve(self.place, resumed=resumed, first=first)
-        output = self.sink.output(place, configuration.tracks)
-        assert output is not None  # noqa: S101  only sinks that FFmpeg writes get a writer
+        output = ask(self.sink, lambda: self.sink.output(place, configuration.tracks))
+        if output is None:
+            raise FatalFailure(f"sink type {self.sink.type} names no output for FFmpeg")
         assert feeder.following is not None  # noqa: S101  there is a configuration, so there are frames
         if self.playlist is not None:
             await self.playlist.begin(feeder.following.frames[0].timestamp)
@@ -138,7 +148,7 @@ class Writer:
             on_start=self._started,
             on_progress=self._progressed,
             on_advance=progress,
-            patience=self.sink.patience,
+            patience=ask(self.sink, lambda: self.sink.patience),
             check=self._check,
         )
         await run_child(child, feeder.feed)

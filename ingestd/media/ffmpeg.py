@@ -147,12 +147,17 @@ def writer_args(
     ]  # fmt: skip
 
 
+#: A copied browser's frames have no durations; without one MP4's edit list cuts off the last frame.
+_DURATIONS = "setts=duration='if(DURATION,DURATION,if(N,DTS-PREV_INDTS,1))'"
+
+
 def remux_args(exe: str, source: str, target: str) -> list[str]:
     """Copy the file *source* to an MP4 *target* with its index in front."""
     return [
         exe, "-hide_banner", "-nostdin", "-loglevel", "level+warning",
         "-protocol_whitelist", "file", "-f", "matroska", "-i", f"file:{source}", "-map", "0", "-c", "copy",
-        "-movflags", "+faststart", "-f", "mp4", "-protocol_whitelist", "file", "-y", f"file:{target}",
+        "-bsf:v", _DURATIONS, "-map_metadata", "0", "-movflags", "+faststart", "-f", "mp4",
+        "-protocol_whitelist", "file", "-y", f"file:{target}",
     ]  # fmt: skip
 
 

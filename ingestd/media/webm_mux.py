@@ -37,6 +37,8 @@ MAX_CLUSTER_MS = 5000
 _BLOCK_TAIL = struct.Struct(">hB")
 _KEYFRAME = 0x80
 _APP = "ingestd"
+_DATE = struct.Struct(">q")
+_EPOCH = 978_307_200 * 10**9  # 2001-01-01, from which Matroska counts its dates
 _TYPES = {Kind.VIDEO: 1, Kind.AUDIO: 2}
 
 
@@ -47,6 +49,9 @@ class Muxer:
     With *unknown_sizes* each Cluster says that it ends where the next begins. With *seekable* the
     header leaves room for what `finish` fills in, and at most *max_cues* cues are remembered.
     Raises `UnsupportedMedia` for a codec that Matroska does not know.
+
+    *date* (ns since 1970) is written as the moment at which time 0 was; *start* (ns) is what is
+    taken off every time.
 
     Times are rounded to the nearest millisecond, each on its own, so that the error never adds up.
     A time below zero cannot be written: such frames are left out and counted in `dropped`.
@@ -60,6 +65,8 @@ class Muxer:
         unknown_sizes: bool = False,
         seekable: bool = False,
         max_cues: int = 4096,
+        date: int | None = None,
+        start: int = 0,
     ) -> None:
         if not tracks:
             raise ValueError("a muxer needs at least one track")
@@ -69,6 +76,7 @@ class Muxer:
         # Chromium's Media Source takes no step back inside a cluster; B-frames, which only
         # Matroska's codecs have, would make a cluster of nearly every frame.
         self._forward_only = doc_type == "webm"
+        self._start = start
         self._delays = {track.number: track.codec_delay for track in tracks}
         self._heads = {track.number: vint(track.number) for track in tracks}
         self._video = {track.number for track in tracks if track.kind is Kind.VIDEO}
@@ -82,6 +90,8 @@ class Muxer:
         duration_at = len(info)
         info += void(DURATION_ROOM) if seekable else b""
         info += encode_string(ids.MUXING_APP, _APP) + encode_string(ids.WRITING_APP, _APP)
+        # Last: what lies before stands where it would without.
+        info += encode(ids.DATE_UTC, _DATE.pack(date - _EPOCH)) if date is not None else b""
         info = encode(ids.INFO, info)
         room = void(SEEK_HEAD_ROOM) if seekable else b""
         body_at = segment_at + 8
@@ -187,7 +197,7 @@ class Muxer:
 
     def _time(self, frame: Frame) -> int:
         """The time of a frame's block in milliseconds: the nearest one, CodecDelay added back."""
-        return (frame.timestamp + self._delays[frame.track] + NS_PER_MS // 2) // NS_PER_MS
+        return (frame.timestamp - self._start + self._delays[frame.track] + NS_PER_MS // 2) // NS_PER_MS
 
     def _in_order(self, frames: Iterable[Frame]) -> list[tuple[int, Frame]]:
         newest: dict[int, int] = {}

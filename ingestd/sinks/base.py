@@ -19,15 +19,18 @@ class Place:
     """Where a sink of one session may write.
 
     *recordings* and *hls* are directories of this stream (not necessarily there yet); *stem* is a
-    file-name stem that is unique to the session. *first* is the number of the first segment to write,
-    for sinks that number them. *resumed* tells a writer that it goes on with what
-    an earlier attempt of the same session left.
+    file-name stem that is unique to the session. *catalog* is the directory of the lists of this
+    stream's recordings (`ingestd.live.catalog`); without it none are kept. *first* is
+    the number of the first segment to write, for sinks that number them. *resumed* tells a writer
+    that it goes on with what an earlier attempt of the same session left.
     """
 
     stream: str
     recordings: Path
     hls: Path
     stem: str
+    pipeline: str = ""
+    catalog: Path | None = None
     resumed: bool = False
     first: int = 0
 

@@ -37,9 +37,10 @@ GARBAGE = random.Random(7).randbytes(20_000)
 
 
 def files(running: Daemon) -> list[Path]:
-    """Every file in the state directory, but the daemon's own lock."""
-    lock = running.state_dir / "lock"
-    return sorted(path for path in running.state_dir.rglob("*") if path.is_file() and path != lock)
+    """Every file in the state directory, but the daemon's own lock and its lists of recordings."""
+    state = running.state_dir
+    own = {state / "lock", *(state / "catalog").rglob("*")}
+    return sorted(path for path in state.rglob("*") if path.is_file() and path not in own)
 
 
 @pytest.mark.parametrize("media", [JPEG, MP4_FILE, GARBAGE], ids=["jpeg", "mp4", "garbage"])

@@ -20,7 +20,8 @@ from ingestd.config import SupervisorConfig
 from ingestd.errors import FatalFailure
 from ingestd.live import recording as module
 from ingestd.live.hub import Configuration, Hub
-from ingestd.live.recording import PART, Recording, recover, repair
+from ingestd.live.recording import PART, Recording
+from ingestd.live.recovery import recover, repair
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, State
 from ingestd.media.frames import NS_PER_MS, Frame, SegmentStart
@@ -50,6 +51,7 @@ def recording(hub: Hub, place: Place, kind: str = "mkv") -> Recording:
         SupervisorConfig(),
         hub,
         Health("cam", "file"),
+        clock=lambda: 1_700_000_000.0,
     )
 
 

@@ -26,8 +26,6 @@ from tests.support.captures import capture as load
 pytestmark = pytest.mark.usefixtures("bare_frames")
 
 every_capture = pytest.mark.parametrize("capture", captures(webm_only=False), ids=lambda each: each.name)
-    "capture", captures(webm_only=False), ids=lambda capture: capture.name
-)
 
 
 def record(hub: Hub) -> list[Seen]:

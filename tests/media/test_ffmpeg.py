@@ -45,7 +45,8 @@ X264 = (
 PUSH = "-map 0 -c copy -protocol_whitelist rtmps,tls,tcp -f flv rtmps://h/app/k"
 REMUX = (
     "/bin/ff -hide_banner -nostdin -loglevel level+warning -protocol_whitelist file -f matroska -i file:{}"
-    " -map 0 -c copy -movflags +faststart -f mp4 -protocol_whitelist file -y file:{}"
+    " -map 0 -c copy -bsf:v setts=duration='if(DURATION,DURATION,if(N,DTS-PREV_INDTS,1))'"
+    " -map_metadata 0 -movflags +faststart -f mp4 -protocol_whitelist file -y file:{}"
 )
 AAC = "-c:a aac -ar 44100 -ac 2 -b:a 128000"
 

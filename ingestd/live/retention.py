@@ -1,0 +1,79 @@
+"""Retention: the oldest finished recordings of a sink go, by age and by size, and nothing else ever does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+import trio
+
+from ingestd.config import Config
+from ingestd.live.catalog import Catalog, Entry
+from ingestd.sinks.base import Place
+from ingestd.sinks.file import FileSink
+
+log = structlog.get_logger(__name__)
+
+_NS = 10**9
+
+
+def excess(sink: FileSink, entries: list[Entry], now: float) -> Iterator[tuple[Entry, str]]:
+    """Of *entries*, the oldest first, those that *sink* does not keep at *now* (s since 1970), and why."""
+    total = sum(entry.size for entry in entries)
+    for entry in entries:
+        if sink.keep_for and now - entry.changed / _NS > sink.keep_for:
+            yield entry, "keep_for"
+        elif sink.keep_size and total > sink.keep_size:
+            yield entry, "keep_size"
+        else:
+            return
+        total -= entry.size
+
+
+def retain(sink: FileSink, place: Place, now: float | None = None) -> list[Path]:
+    """Remove what *sink* does not keep of its recordings at *place*; returns what was removed. Blocks.
+
+    Raises nothing: what cannot be removed is told, and tried again next time.
+    """
+    catalog = Catalog.of(sink, place)
+    if catalog is None or not sink.retains:
+        return []
+    removed = []
+    try:
+        for entry, reason in excess(sink, catalog.finished(), time.time() if now is None else now):
+            if catalog.remove(entry):
+                log.info(
+                    "recording_removed", stream=place.stream, sink=sink.name, file=entry.name, reason=reason
+                )
+                removed.append(place.recordings / entry.name)
+    except OSError as error:
+        log.error(  # noqa: TRY400  the cause is all there is to know
+            "recording_not_removed", stream=place.stream, sink=sink.name, cause=error.strerror or str(error)
+        )
+    return removed
+
+
+async def retain_forever(config: Config, every: float = 600.0) -> None:
+    """`retain` for all streams of *config*, those that are not live included, until cancelled."""
+    while True:
+        for stream in config.streams.values():
+            pipeline = config.pipelines.get(stream.pipeline)
+            for sink in pipeline.sinks if pipeline else ():
+                if isinstance(sink, FileSink) and sink.retains:
+                    place = place_of(config.storage.state_dir, stream.name, stream.pipeline, "")
+                    await trio.to_thread.run_sync(retain, sink, place)
+        await trio.sleep(every)
+
+
+def place_of(state: Path, stream: str, pipeline: str, session: str) -> Place:
+    """Where the sinks of *session* of *stream* write, under the state directory *state*."""
+    return Place(
+        stream=stream,
+        pipeline=pipeline,
+        recordings=state / "recordings" / stream,
+        hls=state / "hls" / stream,
+        catalog=state / "catalog" / stream,
+        stem=session,
+    )
