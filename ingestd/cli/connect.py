@@ -54,9 +54,11 @@ def run(main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """``trio.run``; failures that have a name end the command with their text and exit status 1."""
     try:
         return trio.run(main, *args)
-    except* (IngestdError, OSError) as group:
-        errors = leaves(group)
-        text = "; ".join(str(error) for error in errors)
-        if any(isinstance(error, DaemonUnreachable) for error in errors):
+    except Exception as error:  # not except*, which wraps what is raised in it in a group
+        errors = leaves(error)
+        if not all(isinstance(each, IngestdError | OSError) for each in errors):
+            raise
+        text = "; ".join(str(each) for each in errors)
+        if any(isinstance(each, DaemonUnreachable) for each in errors):
             text += '\nIs the daemon running? Start it with "ingestd run", or say where it is with --url.'
         raise click.ClickException(text) from None

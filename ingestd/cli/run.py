@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import click
-import trio
 
 from ingestd import logs
+from ingestd.cli import connect
 from ingestd.cli.common import config_option, load_config
 from ingestd.daemon import serve
-from ingestd.errors import IngestdError, leaves
 
 
 @click.command
@@ -24,7 +23,4 @@ def run(config_path: Path) -> None:
     """
     config = load_config(config_path)
     ring = logs.configure(config.log)
-    try:
-        trio.run(partial(serve, config, ring))
-    except* (IngestdError, OSError) as group:
-        raise click.ClickException("; ".join(str(error) for error in leaves(group))) from None
+    connect.run(partial(serve, config, ring))

@@ -8,6 +8,7 @@ Run as a script it names the packages that are missing, one line, and exits with
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import shutil
 import sys
@@ -24,6 +25,8 @@ PROGRAMS = {
     "ip": "iproute2",
 }
 MODULES = {"ngx_rtmp_module.so": "libnginx-mod-rtmp", "ngx_stream_module.so": "libnginx-mod-stream"}
+#: What a binary in a wheel is linked with: the browser driver's Node.
+LIBRARIES = {"libatomic.so.1": "libatomic1"}
 
 
 class MissingProgramError(AssertionError):
@@ -60,6 +63,11 @@ def missing_packages() -> list[str]:
     found = {PROGRAMS[name] for name in PROGRAMS if shutil.which(name, path=_search_path()) is None}
     for name, package in MODULES.items():
         if not any(Path(folder, name).exists() for folder in _NGINX_MODULES):
+            found.add(package)
+    for name, package in LIBRARIES.items():
+        try:
+            ctypes.CDLL(name)
+        except OSError:
             found.add(package)
     return sorted(found)
 
