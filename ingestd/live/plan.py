@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeGuard
 
 from attrs import frozen
 
@@ -11,6 +11,7 @@ from ingestd.live.batch import Configuration
 from ingestd.media.frames import Kind, Track
 from ingestd.media.h264 import parse_avcc, parse_sps
 from ingestd.sinks.base import Sink
+from ingestd.sinks.file import FileSink
 
 Treatment: TypeAlias = Literal["copy", "encode"]
 
@@ -41,29 +42,27 @@ def plan(pipeline: Pipeline, configuration: Configuration) -> Plan:
     wanted = pipeline.video.codec
     if wanted == "copy":
         return Plan("copy", "copy")
-    sinks = [sink for sink in pipeline.sinks if takes_program(sink)]
+    sinks = [sink for sink in pipeline.sinks if not is_raw(sink)]
     if wanted == "h264" and sinks:
         return Plan("encode", "encode")
-    video = audio = "copy"
+    video: Treatment = "copy"
+    audio: Treatment = "copy"
     for track in configuration.tracks:
-        taken = all(takes(sink, track) for sink in sinks)
+        if all(takes(sink, track) for sink in sinks):
+            continue
         if track.kind is Kind.VIDEO:
-            video = "copy" if taken else "encode"
+            video = "encode"
         else:
-            audio = "copy" if taken else "encode"
+            audio = "encode"
     # A picture that is encoded leaves its encoder later than sound that is not: encode both or none.
     if video == "encode" and configuration.audio is not None:
         audio = "encode"
-    return Plan(_treatment(video), _treatment(audio))
+    return Plan(video, audio)
 
 
-def _treatment(value: str) -> Treatment:
-    return "encode" if value == "encode" else "copy"
-
-
-def takes_program(sink: Sink) -> bool:
-    """False for a raw recording, which is the journal and takes the source whatever it is."""
-    return getattr(sink, "format", None) != "raw"
+def is_raw(sink: Sink) -> TypeGuard[FileSink]:
+    """True for a raw recording, which is the journal and takes the source whatever it is."""
+    return isinstance(sink, FileSink) and sink.format == "raw"
 
 
 def takes(sink: Sink, track: Track) -> bool:

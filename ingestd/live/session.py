@@ -19,7 +19,7 @@ import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import structlog
 import trio
@@ -30,7 +30,7 @@ from ingestd.errors import FatalFailure, MediaError, leaves
 from ingestd.live.encoder import Encoder
 from ingestd.live.hub import Hub
 from ingestd.live.journal import Journal, JournalFull, JournalWriter
-from ingestd.live.plan import Plan, plan
+from ingestd.live.plan import Plan, is_raw, plan
 from ingestd.live.publication import Publication
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
@@ -168,7 +168,7 @@ class Session:
             Journal.create, self.journal_writer, directory, name, config.journal.max_size
         )
         journals.append(journal)
-        keep = name == "source" and any(_is_raw(sink) for sink in self.pipeline.sinks)
+        keep = name == "source" and any(is_raw(sink) for sink in self.pipeline.sinks)
         return Spool.create(
             self.stream, name, journal, config.hub, config.journal,
             max_frame=config.ingest.max_message, keep=keep,
@@ -204,7 +204,7 @@ class Session:
         place = await trio.to_thread.run_sync(self._place)
         # A raw recording wants no frames: it has what was sent even where none can be found in it.
         for sink in self.pipeline.sinks:
-            if _is_raw(sink):
+            if is_raw(sink):
                 self._add(
                     live, RawRecording(self.stream, sink, place, source, Health(self.stream, sink.name))
                 )
@@ -230,7 +230,7 @@ class Session:
             )  # fmt: skip
             live.start_soon(self._encode, self.encoder)
         for sink in self.pipeline.sinks:
-            if not _is_raw(sink):
+            if not is_raw(sink):
                 self._add(live, self._sink(sink, place, self.program))
         self.sinks.sort(key=lambda run: self.pipeline.sinks.index(run.sink))
 
@@ -273,7 +273,3 @@ class Session:
             await trio.to_thread.run_sync(shutil.rmtree, directory)
         else:
             log.warning("journal_kept", stream=self.stream, session=self.id, directory=str(directory))
-
-
-def _is_raw(sink: Sink) -> TypeGuard[FileSink]:
-    return isinstance(sink, FileSink) and sink.format == "raw"
