@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -17,7 +18,7 @@ from ingestd.live.plan import Plan, plan
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, Supervisor
 from ingestd.media.ffmpeg import Progress, encoder_args
-from ingestd.media.frames import NS_PER_S, Kind
+from ingestd.media.frames import NS_PER_MS, NS_PER_S, Kind
 
 #: A decoder needs a little before the cut; see docs/ffmpeg.md.
 _PREROLL = 80_000_000
@@ -52,7 +53,8 @@ class Encoder:
 
     async def _attempt(self, progress: Callable[[], None]) -> None:
         with self.source.subscribe("journal", self._start()) as subscription:
-            feeder = Feeder(subscription)
+            # Up to a whole millisecond, FFmpeg's unit here: a hair less than a slot would be none.
+            feeder = Feeder(subscription, math.ceil(1000 / self.pipeline.video.fps) * NS_PER_MS)
             # Another codec configuration needs another process, which is no failure.
             while (configuration := await feeder.configuration()) is not None:
                 treatment = self._treatment(configuration)

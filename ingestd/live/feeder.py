@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import trio
-from attrs import define
+from attrs import define, evolve
 
 from ingestd.live.batch import Batch, Configuration
 from ingestd.live.child import Input
 from ingestd.live.hub import Subscription
-from ingestd.media.frames import Frame
+from ingestd.media.frames import Frame, Kind, Track
 from ingestd.media.webm_mux import Muxer
 
 
 @define(eq=False)
 class Feeder:
-    """One run of frames of one configuration. When that changes, `following` holds what comes next."""
+    """One run of frames of one configuration. When that changes, `following` holds what comes next.
+
+    *picture* (ns) is what a picture is said to last where its track does not tell: without it FFmpeg 5.1
+    takes the last one to last no time at all, and an encoder leaves it out.
+    """
 
     subscription: Subscription
+    picture: int | None = None
     following: Batch | None = None
     ended: bool = False
     bytes: int = 0
@@ -39,7 +44,7 @@ class Feeder:
         configuration = await self.configuration()
         if configuration is None:
             return
-        muxer = Muxer(configuration.tracks, doc_type="matroska")
+        muxer = Muxer(tuple(map(self._lasting, configuration.tracks)), doc_type="matroska")
         data = muxer.header()
         while self.following is not None and self.following.configuration is configuration:
             frames = self.following.frames
@@ -48,6 +53,11 @@ class Feeder:
             self.bytes += len(data)
             data = b""
             await self._receive()
+
+    def _lasting(self, track: Track) -> Track:
+        if track.kind is not Kind.VIDEO or track.default_duration or not self.picture:
+            return track
+        return evolve(track, default_duration=self.picture)
 
 
 def latest(frames: tuple[Frame, ...]) -> int:
