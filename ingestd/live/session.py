@@ -31,7 +31,7 @@ from ingestd.live.encoder import Encoder
 from ingestd.live.hub import Hub
 from ingestd.live.journal import Journal, JournalFull, JournalWriter
 from ingestd.live.plan import Plan, is_raw, plan
-from ingestd.live.publication import Publication
+from ingestd.live.publication import Chunk, Item, Publication
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.retention import place_of
@@ -85,7 +85,7 @@ class Session:
     id: str = field(factory=lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z")
     _stopping: trio.Event = field(factory=trio.Event)
 
-    async def run(self, chunks: trio.MemoryReceiveChannel[bytes]) -> None:
+    async def run(self, chunks: trio.MemoryReceiveChannel[Item]) -> None:
         """Live from the first chunk of *chunks* until all is written. Raises nothing that it can name.
 
         Cancellation is the hard end: children are ended, files closed, nothing is waited for.
@@ -134,7 +134,7 @@ class Session:
         self.fail(SESSION_FAILED, "the end took longer than shutdown.timeout and was cut short")
         scope.cancel()
 
-    async def _run(self, chunks: trio.MemoryReceiveChannel[bytes]) -> None:
+    async def _run(self, chunks: trio.MemoryReceiveChannel[Item]) -> None:
         directory = self.config.storage.state_dir / "journal" / self.stream / self.id
         journals: list[Journal] = []
         try:
@@ -174,10 +174,11 @@ class Session:
             max_frame=config.ingest.max_message, keep=keep,
         )  # fmt: skip
 
-    async def _ingest(self, chunks: trio.MemoryReceiveChannel[bytes], source: Spool) -> None:
+    async def _ingest(self, chunks: trio.MemoryReceiveChannel[Item], source: Spool) -> None:
         """Chunks into the source spool, until the publisher is gone or the session cannot go on."""
         try:
-            async for chunk in chunks:
+            async for item in chunks:
+                chunk = item.data if isinstance(item, Chunk) else b""
                 await source.take(chunk)
                 self._count(chunk)
         except MediaError as error:

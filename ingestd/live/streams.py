@@ -11,7 +11,7 @@ from attrs import define, field
 from ingestd.config import Config, StreamConfig
 from ingestd.errors import PublishRefused
 from ingestd.live.journal import JournalWriter
-from ingestd.live.publication import Publication
+from ingestd.live.publication import Item, Publication, Resume
 from ingestd.live.session import Session
 
 #: Close codes of a refusal; see ``docs/publishing.md``.
@@ -37,7 +37,14 @@ class Streams:
     def names(self) -> list[str]:
         return sorted(self.config.streams)
 
-    def admit(self, key: str, remote: str) -> Publication:
+    def admit(
+        self,
+        key: str,
+        remote: str,
+        *,
+        numbered: bool = False,  # noqa: ARG002  not yet
+        resume: Resume | None = None,  # noqa: ARG002  not yet
+    ) -> Publication:
         """Start a session for the stream of *key*, or raise `PublishRefused`. Never blocks."""
         stream = self._find(key)
         if stream is None:
@@ -48,7 +55,7 @@ class Streams:
             raise PublishRefused(ALREADY_LIVE, "this stream is already live")
         if len(self._running) >= self.config.ingest.max_streams:
             raise PublishRefused(TOO_MANY_STREAMS, "the server has reached its limit of live streams")
-        send, receive = trio.open_memory_channel[bytes](self.config.ingest.channel)
+        send, receive = trio.open_memory_channel[Item](self.config.ingest.channel)
         publication = Publication(stream.name, remote, send)
         session = Session(
             stream.name,
@@ -72,7 +79,7 @@ class Streams:
                 found = stream
         return found
 
-    async def _run(self, session: Session, chunks: trio.MemoryReceiveChannel[bytes]) -> None:
+    async def _run(self, session: Session, chunks: trio.MemoryReceiveChannel[Item]) -> None:
         try:
             await session.run(chunks)
         finally:

@@ -12,7 +12,7 @@ from attrs import frozen
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from ingestd.config import Ingest
-from ingestd.live.publication import Closing, Publication
+from ingestd.live.publication import Chunk, Closing, Publication
 from ingestd.sources.heartbeat import Vitals, ping_forever, wait_fault
 from ingestd.sources.wire import Wire
 
@@ -102,11 +102,12 @@ class Publisher:
                 if not message:
                     self._empty += 1
                     continue
+                chunk = Chunk(message)
                 try:
-                    chunks.send_nowait(message)
+                    chunks.send_nowait(chunk)
                 except trio.WouldBlock:
                     with self._vitals.holding_back():
-                        await chunks.send(message)
+                        await chunks.send(chunk)
                 self._forwarded += 1
         except ConnectionClosed:
             return self._why_closed()

@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from ingestd.config import Address, Ingest
 from ingestd.errors import PublishRefused
-from ingestd.live.publication import Publication
+from ingestd.live.publication import Chunk, Item, Publication, Resume
 from ingestd.sources.websocket import serve
 
 KEY = "Sk_secret-0123456789"
@@ -26,30 +26,38 @@ class Door:
 
     capacity: int = 16
     publications: list[Publication] = field(factory=list)
-    channels: list[trio.MemoryReceiveChannel[bytes]] = field(factory=list)
+    channels: list[trio.MemoryReceiveChannel[Item]] = field(factory=list)
     refusal: PublishRefused | None = None
     on_admit: Callable[[str], None] = lambda key: None
     asked: int = 0
 
-    def admit(self, key: str, remote: str) -> Publication:
+    def admit(
+        self, key: str, remote: str, *, numbered: bool = False, resume: Resume | None = None
+    ) -> Publication:
         self.asked += 1
         self.on_admit(key)
         if self.refusal is not None:
             raise self.refusal
         if key != KEY:
             raise PublishRefused(4401, "unknown stream key")
-        send, receive = trio.open_memory_channel[bytes](self.capacity)
+        send, receive = trio.open_memory_channel[Item](self.capacity)
         self.channels.append(receive)
         self.publications.append(Publication("demo", remote, send))
         return self.publications[-1]
 
     @property
-    def chunks(self) -> trio.MemoryReceiveChannel[bytes]:
+    def chunks(self) -> trio.MemoryReceiveChannel[Item]:
         return self.channels[-1]
+
+    async def receive(self) -> bytes:
+        """The next chunk of the last publication."""
+        item = await self.chunks.receive()
+        assert isinstance(item, Chunk)
+        return item.data
 
     async def all_chunks(self) -> list[bytes]:
         """Every chunk of the last publication, until its channel is closed."""
-        return [chunk async for chunk in self.chunks]
+        return [item.data async for item in self.chunks if isinstance(item, Chunk)]
 
 
 @define

@@ -24,7 +24,7 @@ async def test_the_longest_message_is_taken_and_one_byte_more_is_not() -> None:
     async with receiver(max_message=100_000) as r:
         client = await r.publisher()
         await client.send(frame(BINARY, b"x" * 100_000))
-        assert len(await r.door.chunks.receive()) == 100_000
+        assert len(await r.door.receive()) == 100_000
         await client.send(frame(BINARY, b"x" * 100_001))
         assert await r.door.all_chunks() == []
         assert await client.close_code() == (1009, "message longer than 100000 bytes")
@@ -78,7 +78,7 @@ async def test_protocol_errors_are_answered_1002(sent: bytes) -> None:
     async with receiver() as r:
         client = await r.publisher()
         await client.send(frame(BINARY, b"good") + sent)
-        assert await r.door.chunks.receive() == b"good"
+        assert await r.door.receive() == b"good"
         code, reason = await client.close_code()
         assert code == 1002
         assert reason.startswith("protocol error: ")
@@ -130,7 +130,7 @@ async def test_a_bug_ends_one_stream_and_not_all() -> None:
         client = await r.publisher()
         assert await client.close_code() == (1011, "internal error")
         await healthy.send(frame(BINARY, b"still here"))
-        assert await door.chunks.receive() == b"still here"
+        assert await door.receive() == b"still here"
 
 
 async def test_a_bug_in_the_handshake_ends_one_connection_and_not_all(
@@ -151,4 +151,4 @@ async def test_a_bug_in_the_handshake_ends_one_connection_and_not_all(
         assert "RuntimeError" in logs[0]["traceback"]
         assert KEY not in repr(logs)
         await healthy.send(frame(BINARY, b"still here"))
-        assert await r.door.chunks.receive() == b"still here"
+        assert await r.door.receive() == b"still here"

@@ -65,10 +65,10 @@ def publishing(*frames: bytes) -> Scenario:
 async def aborted(r: Receiver) -> None:
     client = await r.publisher()
     await client.send(frame(BINARY, b"x"))
-    await r.door.chunks.receive()
+    await r.door.receive()
     client.reset()
     with pytest.raises(trio.EndOfChannel):
-        await r.door.chunks.receive()
+        await r.door.receive()
 
 
 async def stalled(r: Receiver) -> None:

@@ -7,6 +7,7 @@ import trio
 import trio_websocket
 
 from ingestd.errors import PublishRefused
+from ingestd.live.publication import Chunk
 from tests.sources.receiving import BINARY, CLOSE, KEY, PING, PONG, Door, frame, receiver
 
 
@@ -28,7 +29,7 @@ async def test_a_real_client_publishes() -> None:
         url = f"ws://127.0.0.1:{r.port}/{KEY}"
         async with trio_websocket.open_websocket_url(url) as socket:
             await socket.send_message(b"chunk")
-            assert await r.door.chunks.receive() == b"chunk"
+            assert await r.door.receive() == b"chunk"
         assert socket.closed is not None
         assert socket.closed.code == 1000
 
@@ -38,8 +39,8 @@ async def test_empty_and_one_byte_messages_are_normal() -> None:
     async with receiver() as r:
         client = await r.publisher()
         await client.send(frame(BINARY) + frame(BINARY, b"\x1a") + frame(BINARY) + frame(BINARY, b"E"))
-        assert await r.door.chunks.receive() == b"\x1a"
-        assert await r.door.chunks.receive() == b"E"
+        assert await r.door.receive() == b"\x1a"
+        assert await r.door.receive() == b"E"
 
 
 async def test_fragments_with_pings_between_are_one_chunk() -> None:
@@ -48,7 +49,7 @@ async def test_fragments_with_pings_between_are_one_chunk() -> None:
         client = await r.publisher()
         await client.send(frame(BINARY, b"one ", fin=False) + frame(PING, b"hey"))
         await client.send(frame(0, b"two ", fin=False) + frame(0, fin=False) + frame(0, b"three"))
-        assert await r.door.chunks.receive() == b"one two three"
+        assert await r.door.receive() == b"one two three"
         assert await client.frame() == (PONG, b"hey")
 
 
@@ -71,12 +72,12 @@ async def test_two_publishers_do_not_mix() -> None:
         await second.send(frame(BINARY, b"2"))
         await first.send(frame(BINARY, b"1"))
         one, two = r.door.channels
-        assert (await one.receive(), await two.receive()) == (b"1", b"2")
+        assert (await one.receive(), await two.receive()) == (Chunk(b"1"), Chunk(b"2"))
         first.reset()
         with pytest.raises(trio.EndOfChannel):
             await one.receive()
         await second.send(frame(BINARY, b"2 again"))
-        assert await two.receive() == b"2 again"
+        assert await two.receive() == Chunk(b"2 again")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ async def test_the_session_ends_the_publisher(code: int, reason: str) -> None:
     async with receiver() as r:
         client = await r.publisher()
         await client.send(frame(BINARY, b"x" * 1000) * 20)
-        await r.door.chunks.receive()
+        await r.door.receive()
         r.door.publications[0].close(code, reason)
         await client.send(frame(BINARY, b"x" * 1000) * 200)
         assert await client.close_code() == (code, reason)
@@ -138,10 +139,10 @@ async def test_what_was_complete_before_a_reset_is_kept() -> None:
     async with receiver() as r:
         client = await r.publisher()
         await client.send(frame(BINARY, b"whole") + frame(BINARY, b"partial")[:-3])
-        assert await r.door.chunks.receive() == b"whole"
+        assert await r.door.receive() == b"whole"
         client.reset()
         with pytest.raises(trio.EndOfChannel):
-            await r.door.chunks.receive()
+            await r.door.receive()
 
 
 async def test_cancelling_tells_publishers_1001_and_closes_everything() -> None:

@@ -31,7 +31,7 @@ async def test_a_silent_publisher_that_answers_pings_stays() -> None:
         with trio.move_on_after(1.5):
             await answer_pings(client)
         await client.send(frame(BINARY, b"here again"))
-        assert await r.door.chunks.receive() == b"here again"
+        assert await r.door.receive() == b"here again"
 
 
 async def test_bytes_are_a_sign_of_life() -> None:
@@ -40,7 +40,7 @@ async def test_bytes_are_a_sign_of_life() -> None:
         client = await r.publisher()
         for i in range(15):
             await client.send(frame(BINARY, bytes([i])))
-            assert await r.door.chunks.receive() == bytes([i])
+            assert await r.door.receive() == bytes([i])
             await trio.sleep(0.1)
         assert (await client.close_code())[0] == 4410
 
@@ -95,7 +95,7 @@ async def test_a_long_message_at_a_live_rate_is_no_stall() -> None:
         for start in range(0, len(sent), 10_000):
             await client.send(sent[start : start + 10_000])
             await trio.sleep(0.05)
-        assert len(await r.door.chunks.receive()) == 200_000
+        assert len(await r.door.receive()) == 200_000
 
 
 async def test_a_full_channel_stops_the_sender() -> None:
@@ -133,7 +133,7 @@ async def test_a_publisher_that_we_hold_back_is_not_dropped() -> None:
             await trio.sleep(2.5)
             taken = []
             for _ in chunks:
-                taken.append(await door.chunks.receive())
+                taken.append(await door.receive())
                 await trio.sleep(0.01)
             assert taken == chunks
             nursery.cancel_scope.cancel()
