@@ -10,7 +10,7 @@ import trio
 
 from ingestd.config import Config, JournalConfig
 from ingestd.doctor.finding import Finding, failed, ok, warning
-from ingestd.live.journal import punch_hole
+from ingestd.live.journal_file import punch_hole
 from ingestd.units import format_size
 
 _HOLE = 2**20

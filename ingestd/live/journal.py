@@ -4,20 +4,14 @@ A session's journal is one file per recorder, holding its bytes as they came (ea
 stands), and one index. `Journal.append` returns when the operating system has the bytes, so that
 they survive the daemon's death (``ack = "synced"``: the machine's, too). One task with one thread
 writes for all journals of the daemon, in batches: a slow disk holds publishers back, never the
-event loop.
-
-Index: a 16-byte magic, then little-endian records of 32 bytes: chunk number (u64), recorder (u32,
-from 1, as in the file's name), size (u32), offset in the recorder's file (u64), arrival (f64, seconds
-since 1970). A torn last record, or bytes behind the last record, were never acknowledged.
+event loop. A later daemon goes on with what it finds (`Journal.reopen`).
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import itertools
 import os
-import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,11 +21,9 @@ import trio
 from attrs import define, field, frozen
 
 from ingestd.errors import IngestdError
+from ingestd.live.journal_file import RecorderFile, media_path, punch, pwrite, read_at
+from ingestd.live.journal_index import INDEX_MAGIC, INDEX_RECORD, IndexEntry, parse_index
 
-INDEX_MAGIC = b"ingestd-journal1"
-INDEX_RECORD = struct.Struct("<QIIQd")
-
-_FALLOC_KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02  # linux/falloc.h
 _HOLE_GRAIN = 64 * 2**10
 
 
@@ -41,34 +33,6 @@ class JournalFull(IngestdError):
 
 class JournalReleased(IngestdError):
     """What was to be read is no longer there: the reader goes on behind it."""
-
-
-@define(eq=False)
-class RecorderFile:
-    """One recorder's bytes: *size* of them written; *hole* is the range given back to the disk."""
-
-    path: Path
-    fd: int = -1
-    size: int = 0
-    hole: tuple[int, int] = (0, 0)
-
-    @property
-    def kept(self) -> int:
-        return self.size - (self.hole[1] - self.hole[0])
-
-    def open(self) -> None:
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def discard(self) -> None:
-        """Take back `open`."""
-        if self.fd >= 0:
-            self.close()
-            self.path.unlink(missing_ok=True)
 
 
 @define(eq=False)
@@ -157,8 +121,8 @@ def _write_one(write: _Write) -> None:
     for file, data in write.pieces:
         if file.fd < 0:
             file.open()
-        _pwrite(file.fd, data, file.size)
-    _pwrite(write.journal.index_fd, write.records, write.journal.index_size)
+        pwrite(file.fd, data, file.size)
+    pwrite(write.journal.index_fd, write.records, write.journal.index_size)
 
 
 def _sync(write: _Write) -> None:
@@ -171,13 +135,6 @@ def _sync(write: _Write) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-
-def _pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _undo(write: _Write) -> None:
@@ -203,7 +160,11 @@ class JournalStatistics:
 
 @define(eq=False)
 class Journal:
-    """One session's journal in *directory*: files ``<prefix>-0001.media`` …, and ``<prefix>.index``."""
+    """One session's journal in *directory*: files ``<prefix>-0001.media`` …, and ``<prefix>.index``.
+
+    *chunks* is the number of the next chunk, of which *partial* bytes are there already: a daemon may die
+    in the middle of a long one.
+    """
 
     writer: JournalWriter
     directory: Path
@@ -212,6 +173,7 @@ class Journal:
     index_fd: int
     index_size: int = 0
     chunks: int = 0
+    partial: int = 0
     size: int = 0
     recorders: list[RecorderFile] = field(factory=list)
     #: A thread that nobody waits for any more may still write to the files: they stay open.
@@ -223,11 +185,49 @@ class Journal:
         index = RecorderFile(directory / f"{prefix}.index")
         try:
             index.open()
-            _pwrite(index.fd, INDEX_MAGIC, 0)
+            pwrite(index.fd, INDEX_MAGIC, 0)
         except OSError:
             index.discard()
             raise
         return cls(writer, directory, prefix, max_size, index.fd, index_size=len(INDEX_MAGIC))
+
+    @classmethod
+    def reopen(cls, writer: JournalWriter, directory: Path, prefix: str, max_size: int) -> Journal:
+        """Go on with the journal that another process left; blocking.
+
+        What was not acknowledged, because the index or the file ends before it, is cut off. Raises
+        OSError and `IndexUnreadable`.
+        """
+        path = directory / f"{prefix}.index"
+        data = path.read_bytes()
+        recorders: list[RecorderFile] = []
+        there: list[int] = []
+        whole, chunks, partial = len(INDEX_MAGIC), 0, 0
+        for entry in parse_index(data):
+            if entry.recorder == len(recorders) + 1:
+                file = RecorderFile(media_path(directory, prefix, entry.recorder))
+                recorders.append(file)
+                there.append(file.path.stat().st_size if file.path.exists() else 0)
+            if not recorders or entry.recorder != len(recorders) or entry.offset != recorders[-1].size:
+                break
+            file = recorders[-1]
+            if entry.offset + entry.size > there[-1]:
+                break  # A power cut: the index came to the disk, the bytes did not.
+            file.size += entry.size
+            partial = (partial if entry.chunk == chunks else 0) + entry.size if entry.more else 0
+            chunks = entry.chunk + (not entry.more)
+            whole += INDEX_RECORD.size
+        while recorders and not recorders[-1].size:
+            recorders.pop()
+        if recorders:
+            os.truncate(recorders[-1].path, recorders[-1].size)
+        for stray in directory.glob(f"{prefix}-*.media"):
+            if stray not in {file.path for file in recorders}:
+                stray.unlink()
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        os.ftruncate(fd, whole)
+        size = sum(file.size for file in recorders)
+        return cls(writer, directory, prefix, max_size, fd, whole, chunks, partial, size, recorders)
 
     async def append(
         self, chunk: bytes | memoryview, starts: Sequence[int] = (), *, last: bool = True
@@ -255,10 +255,11 @@ class Journal:
         for begin, end in itertools.pairwise(cuts):
             number = len(self.recorders) + len(opened) + (begin in begins)
             if begin in begins:
-                opened.append(RecorderFile(self.directory / f"{self.prefix}-{number:04}.media"))
+                opened.append(RecorderFile(media_path(self.directory, self.prefix, number)))
             file = opened[-1] if opened else self.recorders[-1]
             pieces.append((file, view[begin:end]))
-            records += INDEX_RECORD.pack(self.chunks, number, end - begin, file.size, arrival)
+            more = not last or end < len(view)
+            records += IndexEntry(self.chunks, number, end - begin, file.size, arrival, more).pack()
         try:
             await self.writer.submit(_Write(self, pieces, bytes(records)))
         except OSError as error:
@@ -272,6 +273,7 @@ class Journal:
         self.recorders += opened
         self.index_size += len(records)
         self.chunks += last
+        self.partial = 0 if last else self.partial + len(view)
         self.size += len(view)
 
     @property
@@ -293,7 +295,7 @@ class Journal:
         size = min(size, file.size - offset)
         if size <= 0:
             return b""
-        data = await trio.to_thread.run_sync(_read_at, file.path, size, offset)
+        data = await trio.to_thread.run_sync(read_at, file.path, size, offset)
         if offset < file.hole[1] and offset + size > file.hole[0]:
             raise JournalReleased(f"bytes {offset} to {offset + size} of {file.path.name} have been released")
         return data
@@ -311,7 +313,7 @@ class Journal:
                 continue
             # Noted first: a read that is under way then knows that it came too late.
             before_this, file.hole = file.hole, (begin, end)
-            if not await trio.to_thread.run_sync(_punch, file.path, begin, end - begin):
+            if not await trio.to_thread.run_sync(punch, file.path, begin, end - begin):
                 file.hole = before_this
 
     def close(self) -> None:
@@ -331,29 +333,3 @@ class Journal:
 
     def statistics(self) -> JournalStatistics:
         return JournalStatistics(self.chunks, self.size, self.kept_bytes, len(self.recorders))
-
-
-def _read_at(path: Path, size: int, offset: int) -> bytes:
-    # By an own descriptor: the one that is written to may be closed meanwhile.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.pread(fd, size, offset)
-    finally:
-        os.close(fd)
-
-
-def _punch(path: Path, offset: int, size: int) -> bool:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        return punch_hole(fd, offset, size)
-    finally:
-        os.close(fd)
-
-
-def punch_hole(fd: int, offset: int, size: int) -> bool:
-    """Deallocate a range (fallocate(2)); False where the file system cannot, which then keeps the bytes."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.fallocate(
-        fd, _FALLOC_KEEP_SIZE_AND_PUNCH_HOLE, ctypes.c_longlong(offset), ctypes.c_longlong(size)
-    )
-    return bool(result == 0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from ingestd.live.journal import INDEX_MAGIC, INDEX_RECORD
+from ingestd.live.journal_index import INDEX_MAGIC, INDEX_RECORD
 from tests.daemon.tools import MKV, MP4, RAW, all_running, card, live
 from tests.e2e.test_captures import control_run
 from tests.support.counting import assert_same_frames, continuous, decode_errors, header_duration, read_video

@@ -18,7 +18,8 @@ import trio
 import trio.testing
 
 from ingestd.live import journal as module
-from ingestd.live.journal import INDEX_RECORD, Journal, JournalFull, JournalReleased, JournalWriter
+from ingestd.live.journal import Journal, JournalFull, JournalReleased, JournalWriter
+from ingestd.live.journal_index import INDEX_RECORD
 from tests.live.tools import acknowledged, journal_writer, read_index
 
 MIB = 2**20

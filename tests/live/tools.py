@@ -11,7 +11,8 @@ import trio
 from ingestd.config import HubConfig, JournalConfig
 from ingestd.live.batch import Batch, Configuration, Mark
 from ingestd.live.hub import Hub, Subscription
-from ingestd.live.journal import INDEX_MAGIC, INDEX_RECORD, Journal, JournalWriter
+from ingestd.live.journal import Journal, JournalWriter
+from ingestd.live.journal_index import parse_index
 from ingestd.live.replay import JournalReplay
 from ingestd.live.spool import Spool
 from ingestd.media.frames import NS_PER_MS, Frame, Kind, Track
@@ -147,14 +148,7 @@ Record = tuple[int, int, int, int]
 
 def read_index(path: Path) -> list[Record]:
     """The whole records of an index: chunk, recorder, size, offset."""
-    data = path.read_bytes()
-    assert data.startswith(INDEX_MAGIC)
-    body = data[len(INDEX_MAGIC) :]
-    whole = len(body) - len(body) % INDEX_RECORD.size
-    return [
-        (chunk, recorder, size, offset)
-        for chunk, recorder, size, offset, _ in INDEX_RECORD.iter_unpack(body[:whole])
-    ]
+    return [(e.chunk, e.recorder, e.size, e.offset) for e in parse_index(path.read_bytes())]
 
 
 def acknowledged(directory: Path, prefix: str = "source") -> list[bytes]:
