@@ -38,7 +38,6 @@ class Encoder:
     health: Health
     threads: int = 0
     progress: Progress = field(factory=Progress)
-    _origin: int | None = None
     _copying: bool = False
     _copy_no_more: bool = False
 
@@ -58,7 +57,7 @@ class Encoder:
             # Another codec configuration needs another process, which is no failure.
             while (configuration := await feeder.configuration()) is not None:
                 treatment = self._treatment(configuration)
-                self.program.begin(continues=treatment.video == "copy")
+                await self.program.begin("continues" if treatment.video == "copy" else "follows")
                 child = Child(
                     stream=self.stream,
                     name=self.health.name,
@@ -125,7 +124,7 @@ class Encoder:
             configuration.tracks,
             start=start,
             audio_start=audio_start,
-            origin=self._origin or 0,
+            origin=self.program.origin or 0,
             copy_video=treatment.video == "copy",
             copy_audio=treatment.audio == "copy",
             threads=self.threads,
@@ -154,6 +153,3 @@ class Encoder:
             await self.program.take(data)
         except MediaError as error:
             raise AttemptFailed(f"the encoder's output cannot be parsed: {error}") from error
-        if self._origin is None:
-            mark = self.program.hub.oldest_mark()
-            self._origin = mark.timestamp if mark else None

@@ -6,6 +6,8 @@ from the journal.
 
 from __future__ import annotations
 
+from typing import Any, Literal, TypeAlias
+
 from attrs import define, evolve, field
 
 from ingestd.errors import MediaError
@@ -15,13 +17,16 @@ from ingestd.media.demux import SniffingDemuxer
 from ingestd.media.frames import Event, Frame, Header, RecorderStart, SegmentStart, Track
 from ingestd.media.normalise import Normaliser, normalise
 
+Joins: TypeAlias = Literal["follows", "continues", "rejoins"]
+
 
 @define(eq=False)
 class Life:
     """One recorder's or encoder's container, *begins* bytes into the stream; *splice* places it in time.
 
-    One that *continues* has the very frames that the life before would have had: after those that
-    overlap any next one fits.
+    How it *joins* the life before: it ``follows`` with a clock of its own; or it ``continues`` and has the
+    very frames that the other would have had, so that after those that overlap any next one fits; or it
+    ``rejoins``, the same recorder with the same clock, after something of it was lost.
     """
 
     recorder: int
@@ -30,7 +35,26 @@ class Life:
     doc_type: str = ""
     tracks: tuple[Track, ...] = ()
     splice: Splice | None = None
-    continues: bool = False
+    joins: Joins = "follows"
+
+    def unstructure(self) -> dict[str, Any]:
+        """As JSON, for `structure`; the tracks stand in the container itself."""
+        splice = self.splice
+        return {
+            "recorder": self.recorder,
+            "begins": self.begins,
+            "header_size": self.header_size,
+            "doc_type": self.doc_type,
+            "joins": self.joins,
+            "splice": splice and [splice.offset, {str(track): at for track, at in splice.floor.items()}],
+        }
+
+    @classmethod
+    def structure(cls, saved: dict[str, Any]) -> Life:
+        """The life that was noted."""
+        splice = saved["splice"]
+        made = splice and Splice(splice[0], {int(track): at for track, at in splice[1].items()})
+        return cls(**(saved | {"splice": made}))
 
 
 @define(eq=False)
@@ -49,7 +73,8 @@ class Intake:
     A configuration is left only at a random access point of the next one, and a life's pictures begin
     with a keyframe: what comes before is *discarded*, and counted. *count* is the sequence number of the
     next frame; the next *skip* frames are passed over (a replay begins at a segment, and its random
-    access point may lie inside).
+    access point may lie inside). *known* are lives, by number, of which an earlier process has found
+    out how they are placed.
     """
 
     splicer: Splicing
@@ -57,6 +82,7 @@ class Intake:
     count: int = 0
     skip: int = 0
     lives: list[Life] = field(factory=list)
+    known: dict[int, Life] = field(factory=dict)
     starts: list[int] = field(factory=list)
     discarded: int = 0
     error: MediaError | None = None
@@ -69,15 +95,25 @@ class Intake:
     _configuration: Configuration | None = None
     _ready: bool = False
     _awaits_keyframe: bool = False
-    _continues: bool = False
+    _joins: Joins = "follows"
     _segment: Position | None = None
 
-    def begin(self, *, continues: bool = False) -> None:
-        """What comes next is a new container, whatever the last one left unfinished; see `Life.continues`."""
-        self._continues = continues
+    def begin(self, joins: Joins = "follows") -> None:
+        """What comes next is a new container, whatever the last one left unfinished; see `Life.joins`."""
+        self._joins = joins
         self._demuxer = SniffingDemuxer(max_frame=self.max_frame)
         self._base = self._fed
         self.error = None
+
+    def jump(self, offset: int) -> None:
+        """After an init segment: what comes next lies *offset* bytes into the life, at a media segment."""
+        distance = self.lives[-1].begins + offset - self._fed
+        self._fed += distance
+        self._base += distance
+
+    def resume(self, lives: list[Life], begins: int, count: int) -> None:
+        """*lives* were before, in *begins* bytes with *count* frames; `begin` is next."""
+        self.lives, self._fed, self.count = lives, begins, count
 
     def feed(self, data: bytes) -> list[Piece]:
         """Frames in *data*, in order.
@@ -137,13 +173,16 @@ class Intake:
             # The journal has those bytes in the last one's file already.
             self.error = MediaError(begins, "a new recorder must begin with a message of its own")
             return False
-        self.lives.append(Life(len(self.lives), begins, continues=self._continues))
+        number = len(self.lives)
+        life = self.known.get(number) or Life(number, begins, joins=self._joins)
+        life.begins = begins
+        self.lives.append(life)
         self.starts.append(begins - (self._fed - fed))
         return True
 
     def _begin_life(self, header: Header) -> None:
         life = self.lives[-1]
-        self._awaits_keyframe = not life.continues
+        self._awaits_keyframe = life.joins != "continues"
         life.header_size = header.size
         life.doc_type = header.doc_type
         life.tracks = header.tracks
@@ -177,7 +216,7 @@ class Intake:
             return
         life = self.lives[-1]
         if life.splice is None:
-            life.splice = self.splicer.begin(normal)
+            life.splice = self.splicer.begin(normal, self._offset(life))
         placed = life.splice.apply(normal)
         if placed is None:
             self.discarded += 1
@@ -198,6 +237,11 @@ class Intake:
         self._ready = True
         self.splicer.passed(placed)
         self.count += 1
+
+    def _offset(self, life: Life) -> int | None:
+        """A recorder that rejoins has the clock that it had."""
+        before = self.lives[-2].splice if life.joins == "rejoins" and len(self.lives) > 1 else None
+        return before.offset if before else None
 
     def _normalised(self, frame: Frame) -> Frame | None:
         """*frame* in its codec's usual shape; None if its track has no configuration (yet)."""

@@ -40,7 +40,7 @@ class _Recorded:
     life: int
     fresh_starts: bool
 
-    def begin(self, first: Frame) -> Splice:  # noqa: ARG002
+    def begin(self, first: Frame, offset: int | None = None) -> Splice:  # noqa: ARG002
         return self.lives[self.life].splice or Splice()
 
     def passed(self, frame: Frame) -> None:
@@ -83,8 +83,7 @@ class Reader:
                 self._position = Position(position.recorder + 1, 0, 0)
                 self._emit(self._intake.close())
                 self._recorded.life += 1
-                lives = self._replay.intake.lives
-                self._intake.begin(continues=lives[self._recorded.life].continues)
+                self._intake.begin(self._replay.intake.lives[self._recorded.life].joins)
             else:
                 return None
         return self._ready.popleft()

@@ -6,7 +6,7 @@ replay from the journal gives the very frames that went out live.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from attrs import define, evolve, field
 
@@ -40,7 +40,7 @@ class Splicing(Protocol):
 
     @property
     def fresh_starts(self) -> bool: ...
-    def begin(self, first: Frame) -> Splice: ...
+    def begin(self, first: Frame, offset: int | None = None) -> Splice: ...
     def passed(self, frame: Frame) -> None: ...
 
 
@@ -51,10 +51,12 @@ class Splicer:
     With ``times = "recorder"`` a life has its own clock, which starts anywhere: its first random
     access point follows the last frame of the life before, or is the timeline's zero. With
     ``times = "timeline"`` (encoders run with ``-copyts``) the frames are in place already, and only
-    what overlaps is dropped.
+    what overlaps is dropped. No recorder's life begins before *not_before* (ns): until then the program
+    showed something else.
     """
 
     times: Literal["recorder", "timeline"]
+    not_before: int = 0
     _last: dict[int, int] = field(factory=dict)
     _step: int = _DEFAULT_FRAME
 
@@ -62,15 +64,15 @@ class Splicer:
     def fresh_starts(self) -> bool:
         return self.times == "recorder"
 
-    def begin(self, first: Frame) -> Splice:
-        """The splice of a life whose first frame to be seen is *first*."""
+    def begin(self, first: Frame, offset: int | None = None) -> Splice:
+        """The splice of a life whose first frame to be seen is *first*; its *offset*, if that is known."""
         floor = dict(self._last)
         if self.times == "timeline":
             return Splice(floor=floor)
-        return Splice(
-            offset=max(floor.values()) + self._step - first.timestamp if floor else -first.timestamp,
-            floor=floor,
-        )
+        if offset is None:
+            follows = max(floor.values()) + self._step if floor else 0
+            offset = max(follows, self.not_before) - first.timestamp
+        return Splice(offset, floor)
 
     def passed(self, frame: Frame) -> None:
         """Take note of a frame that went onto the timeline."""
@@ -78,3 +80,12 @@ class Splicer:
         if last is not None and 0 < frame.timestamp - last < 10 * _DEFAULT_FRAME:
             self._step = frame.timestamp - last
         self._last[frame.track] = max(frame.timestamp, last or 0)
+
+    def unstructure(self) -> dict[str, Any]:
+        """Where the timeline ends, for `structure`."""
+        return {"last": {str(track): at for track, at in self._last.items()}, "step": self._step}
+
+    def structure(self, saved: dict[str, Any]) -> None:
+        """Go on where the timeline ended."""
+        self._last = {int(track): at for track, at in saved["last"].items()}
+        self._step = saved["step"]

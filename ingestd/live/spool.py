@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 import trio
 from attrs import define, evolve, field
 
 from ingestd.config import HubConfig, JournalConfig
+from ingestd.errors import MediaError
 from ingestd.live.batch import Mark, Position
 from ingestd.live.hub import Hub
-from ingestd.live.intake import Intake, Piece
+from ingestd.live.intake import Intake, Joins, Life, Piece
 from ingestd.live.journal import Journal, JournalFull
+from ingestd.live.notes import Notes
 from ingestd.live.replay import JournalReplay
 from ingestd.live.splice import Splicer
 from ingestd.media.demux import begins_container
@@ -36,6 +38,11 @@ class Spool:
     max_age: float
     keep: bool = False
     journal_error: str | None = None
+    splicer: Splicer = field(kw_only=True)
+    #: When the first frame of all is shown (ns on the timeline).
+    origin: int | None = None
+    notes: Notes | None = None
+    _released: dict[str, Any] | None = None
     #: Set when the journal was given up (``on_full = "continue"``): it ends there.
     lost: trio.Event = field(factory=trio.Event)
 
@@ -50,26 +57,30 @@ class Spool:
         *,
         max_frame: int,
         keep: bool = False,
+        notes: Notes | None = None,
     ) -> Spool:
         """A spool with a hub of its own. A program's frames are in place on the timeline already."""
-        intake = Intake(Splicer("recorder" if name == "source" else "timeline"), max_frame)
+        splicer = Splicer("recorder" if name == "source" else "timeline")
+        intake = Intake(splicer, max_frame)
         if name == "source":
             intake.max_lives = config.max_recorders
         made = Hub(hub)
         made.replay = JournalReplay(journal, intake, made)
         # The source's journal is the acknowledgement; the program's can be made again from it.
         on_full = config.on_full if name == "source" else "continue"
-        return cls(stream, name, journal, intake, made, on_full, config.max_age, keep)
+        return cls(
+            stream, name, journal, intake, made, on_full, config.max_age, keep, splicer=splicer, notes=notes
+        )
 
-    async def take(self, chunk: bytes) -> None:
-        """Accept *chunk* and publish its frames.
+    async def take(self, chunk: bytes, *, begins: bool | None = None) -> None:
+        """Accept *chunk* and publish its frames. *begins* tells if a container begins with it (None: look).
 
         On return it is acknowledged, unless the journal was given up. Raises `MediaError` (the
         chunk is in the journal all the same) and, under the policy ``end``, `JournalFull`.
         """
-        if self.name == "source" and begins_container(chunk):
+        if self.name == "source" and (begins_container(chunk) if begins is None else begins):
             # A new recorder, even where the last one was cut off in the middle of an element.
-            self.begin()
+            await self.begin()
         # In slices: a long chunk, made of however tiny frames, must not hold up the other streams.
         for begin in range(0, len(chunk), _SLICE):
             await self._take(chunk[begin : begin + _SLICE], last=begin + _SLICE >= len(chunk))
@@ -85,6 +96,8 @@ class Spool:
         for piece in pieces:
             # What is not in the journal cannot be replayed from there.
             marks = piece.marks if journaled else [evolve(mark, position=None) for mark in piece.marks]
+            if self.origin is None and piece.marks:
+                self.origin = piece.marks[0].timestamp
             self.hub.publish(piece.configuration, tuple(piece.frames), tuple(marks))
 
     async def _journal(self, data: bytes, *, last: bool) -> bool:
@@ -106,10 +119,24 @@ class Spool:
             return False
         return True
 
-    def begin(self, *, continues: bool = False) -> None:
+    async def begin(self, joins: Joins = "follows") -> None:
         """The bytes to come are a new container's; see `Intake.begin`."""
         self._publish(self.intake.close(), journaled=self.journal is not None and not self.lost.is_set())
-        self.intake.begin(continues=continues)
+        self.intake.begin(joins)
+        if joins != "follows":
+            await self._note(Life(len(self.intake.lives), 0, joins=joins))
+
+    async def rejoin(self) -> None:
+        """After a loss: the same recorder's media segments follow, in a container of their own.
+
+        Raises `MediaError` if that recorder has not begun, and what `take` raises.
+        """
+        life = self.intake.lives[-1] if self.intake.lives else None
+        if life is None or not life.header_size or self.journal is None:
+            raise MediaError(0, "a recorder that goes on after a loss must have begun before it")
+        header = await self.journal.read(life.recorder, 0, life.header_size)
+        await self.begin("rejoins")
+        await self.take(header, begins=False)
 
     def end(self) -> None:
         """No more bytes will come: the hub ends with the last whole frame."""
@@ -149,9 +176,64 @@ class Spool:
     async def _give_back(self, mark: Mark, position: Position) -> None:
         assert self.journal is not None  # noqa: S101  its marks have positions
         life = self.intake.lives[position.recorder]
-        # Before the bytes go: nobody may start to read them meanwhile.
+        # Before the bytes go: nobody may start to read them meanwhile, nor look for them later.
         self.hub.forget_before(mark.seq)
+        self._released = {
+            "seq": mark.seq,
+            "recorder": position.recorder,
+            "offset": position.offset,
+            "skip": position.skip,
+            "origin": self.origin,
+            **self.splicer.unstructure(),
+        }
+        if not await self._note():
+            return
         await self.journal.release(position.recorder, position.offset, keep=life.header_size)
+
+    async def _note(self, *coming: Life) -> bool:
+        """Note what a later process cannot find in the journal itself; False if that fails."""
+        if self.notes is None:
+            return True
+        lives = [life.unstructure() for life in (*self.intake.lives, *coming)]
+        noted = {"released": self._released, "lives": lives}
+        try:
+            await trio.to_thread.run_sync(self.notes.save, noted)
+        except OSError as error:
+            log.warning("notes_not_saved", stream=self.stream, spool=self.name, cause=error.strerror)
+            return False
+        return True
+
+    async def restore(self) -> None:
+        """Publish again what an earlier process left in the journal.
+
+        Afterwards all is as it was when that process had taken the last chunk, in the middle of an
+        element if need be; sequence numbers are the same. Raises OSError if the journal cannot be read.
+        """
+        journal, intake = self.journal, self.intake
+        assert journal is not None  # noqa: S101  it is what there is to restore from
+        noted = await trio.to_thread.run_sync(self.notes.load) if self.notes else None
+        noted = noted or {"released": None, "lives": []}
+        lives = [Life.structure(saved) for saved in noted["lives"][: len(journal.recorders)]]
+        intake.known = {life.recorder: life for life in lives}
+        first, released = 0, noted["released"]
+        if released is not None:
+            first, self.origin, self._released = released["recorder"], released["origin"], released
+            self.splicer.structure(released)
+            intake.resume(lives[:first], sum(f.size for f in journal.recorders[:first]), released["seq"])
+            self.hub.next_seq = released["seq"]
+            await journal.release(first, released["offset"], keep=lives[first].header_size)
+        for number in range(first, len(journal.recorders)):
+            known = intake.known.get(number)
+            self._publish(intake.close(), journaled=True)
+            intake.begin(known.joins if known else "follows")
+            offset = 0
+            if released is not None and number == first:
+                intake.feed(await journal.read(number, 0, lives[first].header_size))
+                offset, intake.skip = released["offset"], released["skip"]
+                intake.jump(offset)
+            while data := await journal.read(number, offset, _SLICE):
+                self._publish(intake.feed(data), journaled=True)
+                offset += len(data)
 
     async def trim_forever(self, every: float = 5.0) -> None:
         """`trim` from time to time, until cancelled."""

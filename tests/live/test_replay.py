@@ -152,10 +152,10 @@ async def test_an_encoder_life_cut_mid_cluster_and_the_next(tmp_path: Path) -> N
         directory.mkdir()
         async with spool(directory, name="program") as made:
             live = record(made.hub)
-            made.begin()
+            await made.begin()
             await feed(made, pieces(life(0, 2000)[:-cut], random.Random(cut)))
             ended = {frame[2]: frame[3] for frame in live}
-            made.begin()
+            await made.begin()
             resume = ended[1] // NS_PER_MS + 40
             await feed(
                 made, pieces(life(resume, 4000, audio_from=resume - 60, mark=b"-2"), random.Random(cut))
@@ -174,9 +174,9 @@ async def test_a_life_whose_keyframe_overlaps_waits_for_its_next(tmp_path: Path)
     """When the first keyframe of a life is already there, its deltas are of no use until the next one."""
     async with spool(tmp_path, name="program") as made:
         live = record(made.hub)
-        made.begin()
+        await made.begin()
         await made.take(life(0, 1000))
-        made.begin()
+        await made.begin()
         await made.take(life(960, 2000, mark=b"-2"))
         second = [frame for frame in live if frame[5].startswith(b"v") and frame[5].endswith(b"-2")]
         assert second[0][3] // NS_PER_MS == 1200
@@ -190,15 +190,15 @@ async def test_garbage_of_one_life_does_not_reach_the_next(tmp_path: Path) -> No
     """A life that is no container fails by itself: what follows is live, and replayable."""
     async with spool(tmp_path, name="program") as made:
         live = record(made.hub)
-        made.begin()
+        await made.begin()
         with pytest.raises(MediaError):
             await made.take(b"ffmpeg: error while loading shared libraries")
-        made.begin()
+        await made.begin()
         await feed(made, pieces(life(0, 1000), random.Random(3)))
-        made.begin()
+        await made.begin()
         with pytest.raises(MediaError):
             await made.take(b"not again")
-        made.begin()
+        await made.begin()
         await made.take(life(1000, 2000))
         assert [frame[3] // NS_PER_MS for frame in live if frame[2] == 1] == list(range(0, 2000, 40))
         for mark in made.hub._marks:

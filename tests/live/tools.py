@@ -13,6 +13,7 @@ from ingestd.live.batch import Batch, Configuration, Mark
 from ingestd.live.hub import Hub, Subscription
 from ingestd.live.journal import Journal, JournalWriter
 from ingestd.live.journal_index import parse_index
+from ingestd.live.notes import Notes
 from ingestd.live.replay import JournalReplay
 from ingestd.live.spool import Spool
 from ingestd.media.frames import NS_PER_MS, Frame, Kind, Track
@@ -116,18 +117,21 @@ async def spool(
     max_size: int = 2**30,
     config: JournalConfig | None = None,
     keep: bool = False,
+    again: bool = False,
 ) -> AsyncIterator[Spool]:
-    """A spool with a journal in *directory*."""
+    """A spool with a journal in *directory*; with *again* one that another left there."""
     async with journal_writer() as writer:
-        journal = Journal.create(writer, directory, name, max_size)
+        opened = Journal.reopen if again else Journal.create
+        journal = opened(writer, directory, name, max_size)
         made = Spool.create(
             "cam",
-            name,
+            name,  # type: ignore[arg-type]
             journal,
             hub or HubConfig(),
             config or JournalConfig(),
             max_frame=2**24,
-            keep=keep,  # type: ignore[arg-type]
+            keep=keep,
+            notes=Notes(directory / f"{name}.json"),
         )
         made.hub = WitnessedHub(made.hub.config)
         made.hub.replay = JournalReplay(journal, made.intake, made.hub)
