@@ -98,6 +98,11 @@ class JournalConfig:
     max_size: Bytes = field(default=64 * 2**30, validator=size_between("1MiB", "16TiB"))
     max_age: Seconds = field(default=6 * 3600.0, validator=duration_between("10s", "365d"))
     max_recorders: int = field(default=1000, validator=number_between(1, 1_000_000))
+    # of sessions that could not be made anything of
+    keep_for: Seconds = field(
+        default=7 * 86_400.0, validator=duration_between("1m", "3650d", zero="no bound")
+    )
+    keep_size: Bytes = field(default=64 * 2**30, validator=size_between("1MiB", "16TiB", zero="no bound"))
     min_free: Bytes = field(default=256 * 2**20, validator=size_between("1MiB", "16TiB", zero="no reserve"))
 
 
@@ -137,6 +142,7 @@ class LogConfig:
 @frozen(slots=True, kw_only=True)
 class Shutdown:
     timeout: Seconds = field(default=20.0, validator=duration_between("1s", "1h"))
+    sessions: Literal["end", "hand_over"] = "end"
 
 
 @frozen(slots=True, kw_only=True)
@@ -177,12 +183,23 @@ class Audio:
 
 
 @frozen(slots=True, kw_only=True)
+class PublisherConfig:
+    """Who may publish a stream beside, or after, its publisher."""
+
+    reconnect_window: Seconds = field(
+        default=60.0, validator=duration_between("100ms", "1d", zero="do not wait")
+    )
+    second: Literal["refuse", "take_over"] = "refuse"
+
+
+@frozen(slots=True, kw_only=True)
 class Pipeline:
     """One ``pipelines/<id>.toml``. *sinks* are the sink types' own option classes, see ``ingestd.sinks``."""
 
     id: str
     video: Video = Video()
     audio: Audio = Audio()
+    publisher: PublisherConfig = PublisherConfig()
     sinks: tuple[Any, ...] = ()
 
 

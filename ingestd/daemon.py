@@ -34,6 +34,7 @@ from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
 from ingestd.live.recovery import recover
 from ingestd.live.retention import retain_forever
+from ingestd.live.revival import revive
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
 from ingestd.sources import websocket
@@ -130,6 +131,8 @@ async def _run(
     services.start_soon(retain_forever, config)
     async with trio.open_nursery() as sessions:
         streams = Streams(config, ffmpeg.path, writer, sessions)
+        for session in await revive(config, ffmpeg.path, writer):
+            streams.start(session)
         app = create_app(streams, ring, lag)
         bind = config.control.bind
         control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from ingestd.config import Audio, Pipeline, Video
+from ingestd.config import Audio, Pipeline, PublisherConfig, Video
 from ingestd.credentials import CredentialError, locate, read_secret
 from ingestd.names import NAME, NAME_EXPECTED
 from ingestd.problems import Report
@@ -18,7 +18,8 @@ from ingestd.structure import did_you_mean, join, type_name, unknown_key
 #: ``type`` in ``[[sinks]]`` → option class, as `ingestd.sinks.SINKS` has them.
 SinkTypes: TypeAlias = Mapping[str, type[Any]]
 
-_PARTS = ("video", "audio", "sinks")
+_TABLES: dict[str, type[Any]] = {"video": Video, "audio": Audio, "publisher": PublisherConfig}
+_PARTS = (*_TABLES, "sinks")
 
 
 def load_pipeline(path: Path, sink_types: SinkTypes, report: Report) -> Pipeline | None:
@@ -31,10 +32,8 @@ def load_pipeline(path: Path, sink_types: SinkTypes, report: Report) -> Pipeline
         return None
     parts: dict[str, Any] = {}
     for name, value in table.items():
-        if name == "video":
-            parts[name] = report.structure(path, name, value, Video)
-        elif name == "audio":
-            parts[name] = report.structure(path, name, value, Audio)
+        if name in _TABLES:
+            parts[name] = report.structure(path, name, value, _TABLES[name])
         elif name == "sinks":
             parts[name] = _sinks(path, value, sink_types, report)
         else:

@@ -68,8 +68,8 @@ def _session(families: _Families, session: Session) -> None:
     key = (session.stream,)
     live = session.state not in _OVER
     families.add("ingestd_stream_session_start_time_seconds", key, session.started)
-    families.add("ingestd_stream_received_chunks", key, session.chunks)
-    families.add("ingestd_stream_received_bytes", key, session.size)
+    families.add("ingestd_stream_received_chunks", key, session.ingest.chunks)
+    families.add("ingestd_stream_received_bytes", key, session.ingest.size)
     if session.source is not None:
         _spool(families, "source", key, session.source)
         families.add("ingestd_stream_source_discarded_frames", key, session.source.intake.discarded)

@@ -60,13 +60,15 @@ class Accepted:
     """The session takes this publisher's chunks from number *next* on.
 
     *token* resumes the session later; None unless it was asked for. *resumed* tells that the session
-    was there before this publication. *window* is how long it waits for a publisher, in seconds.
+    was there before this publication. *window* is how long it waits for a publisher, in seconds;
+    *recorder* is the publisher's number of the last recorder that it had.
     """
 
     session: str
     next: int
     resumed: bool
     window: float
+    recorder: int | None = None
     token: str | None = field(default=None, repr=False)
 
 

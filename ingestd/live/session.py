@@ -3,13 +3,16 @@
 Its nursery tree:
 
     session
-     ├ ingest            chunks → journal → source hub
+     ├ ingest            publishers' chunks → journal → source hub
      ├ trim              gives journal space back behind the slowest reader
      ├ encoder           source hub → program hub           (unless the plan is to copy)
      └ one task a sink   program hub → its target
 
-The end runs through it like the media: the publisher is gone, so the source hub ends, so the encoder
-ends, so the program hub ends, so the sinks end. When the daemon stops, a deadline bounds it.
+The end runs through it like the media: no publisher comes any more, so the source hub ends, so the
+encoder ends, so the program hub ends, so the sinks end. When the daemon stops, a deadline bounds it.
+
+It outlives the daemon: all that is needed to go on is in its journal directory, and `ingestd.live.revival`
+makes the session of it again.
 """
 
 from __future__ import annotations
@@ -18,20 +21,22 @@ import shutil
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import trio
 from attrs import define, field
 
 from ingestd.config import Config, Pipeline
-from ingestd.errors import FatalFailure, MediaError, leaves
+from ingestd.errors import FatalFailure, IngestdError, MediaError, leaves
 from ingestd.live.encoder import Encoder
 from ingestd.live.hub import Hub
+from ingestd.live.ingest import MEDIA_REFUSED, Ingest
 from ingestd.live.journal import Journal, JournalFull, JournalWriter
+from ingestd.live.notes import Notes
 from ingestd.live.plan import Plan, is_raw, plan
-from ingestd.live.publication import Chunk, Item, Publication
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.retention import place_of
@@ -46,8 +51,8 @@ log = structlog.get_logger(__name__)
 SinkRun = Writer | Recording | RawRecording
 
 #: Close codes that a session asks for; see ``docs/publishing.md``.
+RESTARTING = 1012
 INTERNAL_ERROR = 1011
-MEDIA_REFUSED = 4415
 SESSION_FAILED = 4500
 
 
@@ -62,69 +67,110 @@ class StreamState(StrEnum):
 
 @define(eq=False)
 class Session:
-    """*ffmpeg* is the binary to run. `run` is the whole life; the rest is for those who look on."""
+    """*ffmpeg* is the binary to run. `run` is the whole life; the rest is for those who look on.
+
+    *saved* is what an earlier daemon noted of it (`ingestd.live.revival`).
+    """
 
     stream: str
     config: Config
     pipeline: Pipeline
     ffmpeg: str
     journal_writer: JournalWriter
-    publication: Publication
     state: StreamState = StreamState.CONNECTING
     since: float = field(factory=time.time)
     started: float = field(factory=time.time)
     cause: str | None = None
     failed: bool = False
-    chunks: int = 0
-    size: int = 0
     source: Spool | None = None
     program: Hub | None = None
     plan: Plan | None = None
     encoder: Encoder | None = None
     sinks: list[SinkRun] = field(factory=list)
     id: str = field(factory=lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z")
+    saved: dict[str, Any] | None = None
+    ingest: Ingest = field(init=False)
+    _ending: Literal["end", "hand_over"] | None = None
     _stopping: trio.Event = field(factory=trio.Event)
 
-    async def run(self, chunks: trio.MemoryReceiveChannel[Item]) -> None:
-        """Live from the first chunk of *chunks* until all is written. Raises nothing that it can name.
+    def __attrs_post_init__(self) -> None:
+        window = self.pipeline.publisher.reconnect_window
+        self.ingest = Ingest(self.stream, self.id, window, self._present, self._save)
+        if self.saved is not None:
+            self.state, self.started = StreamState.INTERRUPTED, self.saved["started"]
+            self.ingest.structure(self.saved["ingest"])
+            if self.saved["done"]:
+                self.ingest.close(1000, "the session has ended")
+
+    @property
+    def directory(self) -> Path:
+        """Where its journals are, and all that a later daemon must know."""
+        return self.config.storage.state_dir / "journal" / self.stream / self.id
+
+    async def run(self) -> None:
+        """Live from the first chunk until all is written. Raises nothing that it can name.
 
         Cancellation is the hard end: children are ended, files closed, nothing is waited for.
         """
-        log.info("session_started", stream=self.stream, session=self.id, pipeline=self.pipeline.id)
+        event = "session_started" if self.saved is None else "session_taken_up"
+        log.info(event, stream=self.stream, session=self.id, pipeline=self.pipeline.id)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._deadline, nursery.cancel_scope)
-                await self._run(chunks)
+                await self._run()
                 nursery.cancel_scope.cancel()
         except Exception as error:
             # A defect of ours in one session: its stream is down, and said to be; the others go on.
             log.exception("session_crashed", stream=self.stream, session=self.id)
             self.fail(INTERNAL_ERROR, f"internal error: {type(leaves(error)[0]).__name__}")
         finally:
-            chunks.close()
-            self.publication.close(1000, "the session has ended")
-            self._enter(StreamState.FAILED if self.failed else StreamState.ENDED)
+            self.ingest.close(1000, "the session has ended")
+            if self._handed_over:
+                self._enter(StreamState.INTERRUPTED)
+            else:
+                self._enter(StreamState.FAILED if self.failed else StreamState.ENDED)
             log.info(
-                "session_ended", stream=self.stream, session=self.id, chunks=self.chunks, bytes=self.size,
+                "session_handed_over" if self._handed_over else "session_ended",
+                stream=self.stream, session=self.id, chunks=self.ingest.chunks, bytes=self.ingest.size,
                 seconds=round(time.time() - self.started, 1), cause=self.cause,
             )  # fmt: skip
 
+    @property
+    def _handed_over(self) -> bool:
+        return self._ending == "hand_over" and not self.failed
+
     def stop(self, code: int, reason: str) -> None:
         """End the session because the daemon stops: in order, but within ``shutdown.timeout``."""
-        self.publication.close(code, reason)
+        self._ending = self._ending or "end"
+        self.ingest.close(code, reason)
         self._stopping.set()
+
+    def hand_over(self) -> None:
+        """Stop in order, finish nothing, and leave the session to the next daemon."""
+        if not self.failed and not self.ingest.over:
+            self._ending = "hand_over"
+            self.stop(RESTARTING, "the server restarts: reconnect, and go on")
+        else:
+            self.stop(1001, "the server is stopping")
 
     def fail(self, code: int, cause: str) -> None:
         """End the session, which counts as failed with *cause* (the first one stands)."""
         if not self.failed:
             self.failed, self.cause = True, cause
             log.error("session_failed", stream=self.stream, session=self.id, cause=cause)
-        self.publication.close(code, cause)
+        self.ingest.close(code, cause)
 
     def _enter(self, state: StreamState) -> None:
         if self.state is not state:
             self.state, self.since = state, time.time()
             log.info("stream_state", stream=self.stream, state=state.value)
+
+    def _present(self, present: bool) -> None:
+        """A publisher has come, or was lost."""
+        if present:
+            self._enter(StreamState.LIVE if self.program is not None else StreamState.CONNECTING)
+        else:
+            self._enter(StreamState.INTERRUPTED)
 
     async def _deadline(self, scope: trio.CancelScope) -> None:
         # Nothing hurries an end but the daemon's own: what lags has acknowledged media still to write.
@@ -134,81 +180,100 @@ class Session:
         self.fail(SESSION_FAILED, "the end took longer than shutdown.timeout and was cut short")
         scope.cancel()
 
-    async def _run(self, chunks: trio.MemoryReceiveChannel[Item]) -> None:
-        directory = self.config.storage.state_dir / "journal" / self.stream / self.id
+    async def _run(self) -> None:
         journals: list[Journal] = []
         try:
-            await trio.to_thread.run_sync(lambda: directory.mkdir(parents=True, mode=0o750))
-            self.source = await self._spool("source", directory, journals)
-        except OSError as error:
-            self.fail(SESSION_FAILED, f"the journal cannot be begun: {error.strerror}")
-            await trio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
+            if self.saved is None:
+                await trio.to_thread.run_sync(lambda: self.directory.mkdir(parents=True, mode=0o750))
+                await self._save()
+            self.source = await self._spool("source", journals)
+        except (OSError, IngestdError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            self.fail(SESSION_FAILED, f"the journal cannot be begun: {why}")
+            if self.saved is None:
+                await trio.to_thread.run_sync(lambda: shutil.rmtree(self.directory, ignore_errors=True))
             return
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.source.trim_forever)
                 async with trio.open_nursery() as live:
-                    live.start_soon(self._ingest, chunks, self.source)
+                    live.start_soon(self._ingest, self.source, nursery.cancel_scope)
                     try:
-                        await self._start(live, self.source, directory, journals, nursery)
-                    except OSError as error:
-                        self.fail(SESSION_FAILED, f"the state directory cannot be written: {error.strerror}")
+                        await self._start(live, self.source, journals, nursery)
+                    except (OSError, IngestdError) as error:
+                        why = error.strerror if isinstance(error, OSError) else error
+                        self.fail(SESSION_FAILED, f"the state directory cannot be used: {why}")
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                await self._put_away(directory, journals)
+                await self._put_away(journals)
             # An ended session is shown until the next one; its media need not stay in memory.
             for hub in (self.source.hub, self.program):
                 if hub is not None:
                     hub.clear()
 
-    async def _spool(self, name: Any, directory: Path, journals: list[Journal]) -> Spool:
-        config = self.config
+    async def _spool(self, name: Literal["source", "program"], journals: list[Journal]) -> Spool:
+        """The spool *name*, with what an earlier daemon left in it. Raises OSError and `IndexUnreadable`."""
+        config, directory = self.config, self.directory
+        left = self.saved is not None and (directory / f"{name}.index").exists()
+        opened = Journal.reopen if left else Journal.create
         journal = await trio.to_thread.run_sync(
-            Journal.create, self.journal_writer, directory, name, config.journal.max_size
+            opened, self.journal_writer, directory, name, config.journal.max_size
         )
         journals.append(journal)
         keep = name == "source" and any(is_raw(sink) for sink in self.pipeline.sinks)
-        return Spool.create(
+        spool = Spool.create(
             self.stream, name, journal, config.hub, config.journal,
-            max_frame=config.ingest.max_message, keep=keep,
+            max_frame=config.ingest.max_message, keep=keep, notes=Notes(directory / f"{name}.json"),
         )  # fmt: skip
+        if left:
+            since = (directory / f"{name}.index").stat().st_mtime
+            await spool.restore()
+            if name == "source":
+                self.ingest.interrupted(spool, since)
+        return spool
 
-    async def _ingest(self, chunks: trio.MemoryReceiveChannel[Item], source: Spool) -> None:
-        """Chunks into the source spool, until the publisher is gone or the session cannot go on."""
+    async def _save(self) -> None:
+        """Note what a later daemon must know. A disk that fails is no reason to stop."""
+        noted = {
+            "pipeline": self.pipeline.id,
+            "started": self.started,
+            "done": self.ingest.over and self._ending != "hand_over",
+            "ended": self.state in (StreamState.ENDED, StreamState.FAILED),
+            "cause": self.cause,
+            "ingest": self.ingest.unstructure(),
+        }
         try:
-            async for item in chunks:
-                chunk = item.data if isinstance(item, Chunk) else b""
-                await source.take(chunk)
-                self._count(chunk)
+            await trio.to_thread.run_sync(Notes(self.directory / "session.json").save, noted)
+        except OSError as error:
+            log.warning("notes_not_saved", stream=self.stream, spool="session", cause=error.strerror)
+
+    async def _ingest(self, source: Spool, everything: trio.CancelScope) -> None:
+        """Chunks into the source spool, until no publisher comes, or the session cannot go on."""
+        try:
+            await self.ingest.run(source)
         except MediaError as error:
-            self._count(chunk)
             self.fail(MEDIA_REFUSED, f"the media cannot be parsed: {error}")
         except JournalFull as error:
             self.fail(SESSION_FAILED, str(error))
         finally:
-            source.end()
-
-    def _count(self, chunk: bytes) -> None:
-        self.chunks += 1
-        self.size += len(chunk)
+            with trio.CancelScope(shield=True):
+                await self._save()
+            if self._handed_over:
+                everything.cancel()
+            else:
+                source.end()
 
     async def _start(
-        self,
-        live: trio.Nursery,
-        source: Spool,
-        directory: Path,
-        journals: list[Journal],
-        background: trio.Nursery,
+        self, live: trio.Nursery, source: Spool, journals: list[Journal], background: trio.Nursery
     ) -> None:
         """Start what keeps the bytes, wait for the first frames, then start what the plan asks for."""
         place = await trio.to_thread.run_sync(self._place)
         # A raw recording wants no frames: it has what was sent even where none can be found in it.
         for sink in self.pipeline.sinks:
             if is_raw(sink):
-                self._add(
-                    live, RawRecording(self.stream, sink, place, source, Health(self.stream, sink.name))
-                )
+                health = Health(self.stream, sink.name)
+                self._add(live, RawRecording(self.stream, sink, place, source, health, began=self.started))
         await source.hub.wait_published(0)
         configuration = source.hub.configuration
         if configuration is None:
@@ -219,10 +284,9 @@ class Session:
             "session_plan", stream=self.stream, video=self.plan.video, audio=self.plan.audio,
             tracks=[track.codec for track in configuration.tracks],
         )  # fmt: skip
-        self._enter(StreamState.LIVE)
         self.program = source.hub
         if self.plan.encodes:
-            program = await self._spool("program", directory, journals)
+            program = await self._spool("program", journals)
             background.start_soon(program.trim_forever)
             self.program = program.hub
             self.encoder = Encoder(
@@ -230,6 +294,8 @@ class Session:
                 Health(self.stream, "encoder"), self.config.ffmpeg.threads,
             )  # fmt: skip
             live.start_soon(self._encode, self.encoder)
+        if self.ingest.publication is not None:
+            self._enter(StreamState.LIVE)
         for sink in self.pipeline.sinks:
             if not is_raw(sink):
                 self._add(live, self._sink(sink, place, self.program))
@@ -264,13 +330,19 @@ class Session:
         except FatalFailure:
             return  # It is in the sink's health, and no other sink's business.
 
-    async def _put_away(self, directory: Path, journals: list[Journal]) -> None:
+    async def _put_away(self, journals: list[Journal]) -> None:
         """Remove the journal when all that was to be made of it is made; else it is kept, and said to be."""
+        if self._handed_over:
+            for journal in journals:
+                journal.close()
+            return
         kept = [await run.keep() for run in self.sinks if isinstance(run, RawRecording)]
         for journal in journals:
             journal.close()
         recorded = all(run.health.state is State.STOPPED for run in self.sinks if isinstance(run, Recording))
-        if (all(kept) and recorded and not self.failed) or not self.size:
-            await trio.to_thread.run_sync(shutil.rmtree, directory)
-        else:
-            log.warning("journal_kept", stream=self.stream, session=self.id, directory=str(directory))
+        if (all(kept) and recorded and not self.failed) or not self.ingest.size:
+            await trio.to_thread.run_sync(partial(shutil.rmtree, self.directory))
+            return
+        self._enter(StreamState.FAILED if self.failed else StreamState.ENDED)
+        await self._save()
+        log.warning("journal_kept", stream=self.stream, session=self.id, directory=str(self.directory))

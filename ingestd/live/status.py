@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import trio
+from attrs import asdict
 
 from ingestd.config import StreamConfig
 from ingestd.live.encoder import Encoder
@@ -32,18 +33,21 @@ def stream_status(stream: StreamConfig, session: Session | None) -> dict[str, An
     }
     if session is None:
         return status
-    going = session.state in (StreamState.CONNECTING, StreamState.LIVE)
-    # The sinks may have work left long after the publisher has gone.
-    published = going and not (session.source is not None and session.source.hub.ended)
+    ingest = session.ingest
+    publication = ingest.publication
     return status | {
         "state": session.state.value,
         "since": _time(session.since),
         "session": session.id,
         "started": _time(session.started),
         "cause": session.cause,
-        "publisher": {"remote": session.publication.remote} if published else None,
-        "chunks": session.chunks,
-        "bytes": session.size,
+        "publisher": {"remote": publication.remote} if publication else None,
+        "chunks": ingest.chunks,
+        "bytes": ingest.size,
+        "cuts": ingest.cuts,
+        "takeovers": ingest.takeovers,
+        "gap_count": ingest.gap_count,
+        "gaps": [{**asdict(gap), "began": _time(gap.began)} for gap in ingest.gaps],
         "source": _source(session),
         "encoder": _encoder(session.encoder) if session.encoder else None,
         "sinks": [_sink(run) for run in session.sinks],

@@ -10,12 +10,15 @@ from attrs import define, field
 
 from ingestd.config import Config, StreamConfig
 from ingestd.errors import PublishRefused
+from ingestd.live.ingest import Seat
 from ingestd.live.journal import JournalWriter
 from ingestd.live.publication import Item, Publication, Resume
 from ingestd.live.session import Session
 
 #: Close codes of a refusal; see ``docs/publishing.md``.
 UNKNOWN_KEY = 4401
+RESUME_REFUSED = 4403
+SESSION_OVER = 4404
 ALREADY_LIVE = 4409
 TOO_MANY_STREAMS = 4429
 GOING_AWAY = 1001
@@ -42,33 +45,49 @@ class Streams:
         key: str,
         remote: str,
         *,
-        numbered: bool = False,  # noqa: ARG002  not yet
-        resume: Resume | None = None,  # noqa: ARG002  not yet
+        numbered: bool = False,
+        resume: Resume | None = None,
     ) -> Publication:
-        """Start a session for the stream of *key*, or raise `PublishRefused`. Never blocks."""
+        """A place in a session of the stream of *key*, or raise `PublishRefused`. Never blocks."""
         stream = self._find(key)
         if stream is None:
             raise PublishRefused(UNKNOWN_KEY, "unknown stream key")
         if self.draining:
             raise PublishRefused(GOING_AWAY, "the server is stopping")
-        if stream.name in self._running:
-            raise PublishRefused(ALREADY_LIVE, "this stream is already live")
-        if len(self._running) >= self.config.ingest.max_streams:
-            raise PublishRefused(TOO_MANY_STREAMS, "the server has reached its limit of live streams")
+        session = self._session(stream, resume)
         send, receive = trio.open_memory_channel[Item](self.config.ingest.channel)
         publication = Publication(stream.name, remote, send)
-        session = Session(
-            stream.name,
-            self.config,
-            self.config.pipelines[stream.pipeline],
-            self.ffmpeg,
-            self.journal_writer,
-            publication,
-        )
-        self.sessions[stream.name] = session
-        self._running.add(stream.name)
-        self.nursery.start_soon(self._run, session, receive)
+        session.ingest.attach(Seat(publication, receive, numbered, resume is not None))
         return publication
+
+    def _session(self, stream: StreamConfig, resume: Resume | None) -> Session:
+        """The session that a publisher of *stream* comes to: the one that runs, or a new one."""
+        session = self.sessions.get(stream.name)
+        running = session is not None and stream.name in self._running
+        if resume is not None:
+            if session is None or session.id != resume.session or not session.ingest.authorises(resume.token):
+                raise PublishRefused(RESUME_REFUSED, "there is no such session, or the token is not its own")
+            if not running or session.ingest.over:
+                raise PublishRefused(SESSION_OVER, "the session is over: begin a new one")
+            return session
+        if session is not None and running:
+            if session.ingest.over:
+                raise PublishRefused(ALREADY_LIVE, "this stream's last session is still being finished")
+            if session.ingest.taken and session.pipeline.publisher.second == "refuse":
+                raise PublishRefused(ALREADY_LIVE, "this stream is already live")
+            return session
+        if len(self._running) >= self.config.ingest.max_streams:
+            raise PublishRefused(TOO_MANY_STREAMS, "the server has reached its limit of live streams")
+        pipeline = self.config.pipelines[stream.pipeline]
+        session = Session(stream.name, self.config, pipeline, self.ffmpeg, self.journal_writer)
+        self.start(session)
+        return session
+
+    def start(self, session: Session) -> None:
+        """Run *session*, which is its stream's from now on."""
+        self.sessions[session.stream] = session
+        self._running.add(session.stream)
+        self.nursery.start_soon(self._run, session)
 
     def _find(self, key: str) -> StreamConfig | None:
         """The stream of *key*. Looks at all of them, each in constant time: timing tells nothing."""
@@ -79,17 +98,20 @@ class Streams:
                 found = stream
         return found
 
-    async def _run(self, session: Session, chunks: trio.MemoryReceiveChannel[Item]) -> None:
+    async def _run(self, session: Session) -> None:
         try:
-            await session.run(chunks)
+            await session.run()
         finally:
             self._running.discard(session.stream)
 
     def drain(self) -> None:
-        """Admit nobody any more, and end all sessions in order."""
+        """Admit nobody any more, and end all sessions in order, or hand them over."""
         self.draining = True
         for name in self._running:
-            self.sessions[name].stop(GOING_AWAY, "the server is stopping")
+            if self.config.shutdown.sessions == "hand_over":
+                self.sessions[name].hand_over()
+            else:
+                self.sessions[name].stop(GOING_AWAY, "the server is stopping")
 
     @property
     def live(self) -> int:
