@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import trio
@@ -76,6 +76,7 @@ class Ingest:
     window: float
     present: Callable[[bool], None]
     save: Callable[[], Awaitable[None]]
+    ack: Literal["written", "synced"] = "written"
     chunks: int = 0
     size: int = 0
     over: bool = False
@@ -144,10 +145,10 @@ class Ingest:
             while (seat := await self._next()) is not None:
                 self._seat = seat
                 self.present(True)
-                try:
-                    done = await self._publish(seat, source)
-                finally:
-                    self._seat = None
+                done = await self._publish(seat, source)
+                self._seat = None
+                # Who said that it is done may still listen.
+                seat.publication.close(1000, "the session has ended")
                 if not self._waiting and (done or self.over or not self.chunks):
                     break
                 self.cuts += 1
@@ -197,7 +198,9 @@ class Ingest:
             token = secrets.token_urlsafe(32)
             self._token = hashlib.sha256(token.encode()).digest()
             await self.save()
-        accepted = Accepted(self.session, self.chunks, resumed, self.window, self._recorder, token)
+        accepted = Accepted(
+            self.session, self.chunks, resumed, self.window, token, recorder=self._recorder, ack=self.ack
+        )
         seat.publication.accept(accepted)
         if resumed:
             away = round(time.time() - self._lost_at, 1) if self._lost_at else None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import trio
 from attrs import define, field, frozen
 
+#: Close codes of a refused or ended resumable publication; see ``docs/publishing.md``.
+RESUME_REFUSED = 4403
+SESSION_OVER = 4404
+TAKEN_OVER = 4412
 #: Notices that wait for a publisher who does not read; of more, the oldest are forgotten.
 _MAX_NOTICES = 64
 
@@ -60,16 +64,18 @@ class Accepted:
     """The session takes this publisher's chunks from number *next* on.
 
     *token* resumes the session later; None unless it was asked for. *resumed* tells that the session
-    was there before this publication. *window* is how long it waits for a publisher, in seconds;
-    *recorder* is the publisher's number of the last recorder that it had.
+    was there before this publication. *window* is how long it waits for a publisher, in seconds.
+    *recorder* is the highest recorder number that the session has seen, None before the first. *ack*
+    is what an acknowledgement means, as ``journal.ack`` does.
     """
 
     session: str
     next: int
     resumed: bool
     window: float
-    recorder: int | None = None
     token: str | None = field(default=None, repr=False)
+    recorder: int | None = None
+    ack: Literal["written", "synced"] = "written"
 
 
 @frozen(slots=True)
@@ -88,6 +94,24 @@ class News:
     notices: tuple[Notice, ...]
 
 
+@frozen(slots=True)
+class Stats:
+    """What a publisher counts itself: bytes that wait to be sent, bits per second, chunks dropped."""
+
+    buffered_bytes: int | None = None
+    bitrate: int | None = None
+    dropped_chunks: int | None = None
+
+
+@define
+class Claims:
+    """What a publisher says of itself: its name, its last recorder's type. For display: nobody vouches."""
+
+    client: str = ""
+    mime: str = ""
+    stats: Stats = Stats()
+
+
 @define(eq=False)
 class Publication:
     """A publisher that was admitted to *stream*.
@@ -102,6 +126,7 @@ class Publication:
     stream: str
     remote: str
     chunks: trio.MemorySendChannel[Item]
+    claims: Claims = field(factory=Claims)
     #: The publisher said that it is done; if not, it may come back.
     done: bool = False
     accepted: Accepted | None = None
@@ -123,10 +148,19 @@ class Publication:
         """Wait until something was acknowledged or told since the last call. Nothing is told twice."""
         while self.acknowledged == self._told and not self._notices:
             await self._changed.park()
+        return self.news_nowait()
+
+    def news_nowait(self) -> News:
+        """As `news`, with what there is by now."""
         self._told = self.acknowledged
         notices = tuple(self._notices)
         self._notices.clear()
         return News(self._told, notices)
+
+    async def wait_acknowledged(self, following: int) -> None:
+        """Wait until all chunks before number *following* are in the journal."""
+        while self.acknowledged < following:
+            await self._changed.park()
 
     def leave(self, *, done: bool) -> None:
         """The publisher has gone: for good, or it was only lost. To be called before *chunks* closes."""

@@ -95,7 +95,8 @@ class Session:
 
     def __attrs_post_init__(self) -> None:
         window = self.pipeline.publisher.reconnect_window
-        self.ingest = Ingest(self.stream, self.id, window, self._present, self._save)
+        ack = self.config.journal.ack
+        self.ingest = Ingest(self.stream, self.id, window, self._present, self._save, ack)
         if self.saved is not None:
             self.state, self.started = StreamState.INTERRUPTED, self.saved["started"]
             self.ingest.structure(self.saved["ingest"])

@@ -11,20 +11,27 @@ from ingestd.live.publication import Closing
 MAX_FRAMES = 65_536
 """Frames in one message; more would cost more memory in bookkeeping than the message limit allows."""
 
-_TEXT, _CLOSE = 0x1, 0x8
+TEXT, BINARY = 0x1, 0x2
+_CLOSE = 0x8
+
+_NO_TEXT = Closing(1003, "binary messages only: send the recorder's data as ArrayBuffer or Blob")
 
 
 class FrameWatch:
     """Follows frame headers through a client's byte stream; payloads are skipped, never looked at.
 
     *unfinished_since* is the time at which the frame or fragmented message that is not complete yet
-    began (None between messages), *message_bytes* the payload that it brought so far. *violation* is
-    set by the first header that announces what an ingest does not take: text (1003), or a message
-    over *max_message* (1009). All other rules of the RFC are left to wsproto.
+    began (None between messages), *message_bytes* the payload that it brought so far; *messages*
+    counts complete binary ones. *violation* is set by the first header that announces what is not
+    taken: a message over *max_message*, or text over *max_text* (1009), or a kind of message (by its
+    opcode) that is in *refused*: text (1003), unless *max_text* allows it. All other rules of the RFC
+    are left to wsproto.
     """
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, max_text: int = 0) -> None:
         self.max_message = max_message
+        self.max_text = max_text
+        self.refused: dict[int, Closing] = {} if max_text else {TEXT: _NO_TEXT}
         self.unfinished_since: float | None = None
         self.message_bytes = 0
         self.messages = 0
@@ -33,6 +40,7 @@ class FrameWatch:
         self._header = bytearray()
         self._payload_left = 0
         self._open = False  # a data message has begun and its last frame has not come
+        self._text = False
         self._control = False
         self._fin = False
         self._frames = 0
@@ -74,28 +82,30 @@ class FrameWatch:
             return
         self._fin = bool(first & 0x80)
         if not self._open:
-            self._open, self._frames = True, 0
-            if first & 0x0F == _TEXT:
-                self._violate(1003, "binary messages only: send the recorder's data as ArrayBuffer or Blob")
+            opcode = first & 0x0F
+            self._open, self._frames, self._text = True, 0, opcode == TEXT
+            if opcode in self.refused:
+                self._violate(self.refused[opcode])
         self._frames += 1
-        if self.message_bytes + length > self.max_message:
-            self._violate(1009, f"message longer than {self.max_message} bytes")
+        most = self.max_text if self._text else self.max_message
+        if self.message_bytes + length > most:
+            self._violate(Closing(1009, f"{'text ' * self._text}message longer than {most} bytes"))
         elif self._frames > MAX_FRAMES:
-            self._violate(1009, f"message of more than {MAX_FRAMES} frames")
+            self._violate(Closing(1009, f"message of more than {MAX_FRAMES} frames"))
 
     def _end_frame(self) -> None:
         if self._control:
             self.close_seen = self._header[0] & 0x0F == _CLOSE
         elif self._fin:
             self._open, self.message_bytes = False, 0
-            self.messages += 1
+            self.messages += not self._text
         self._header.clear()
         if not self._open:
             self.unfinished_since = None
 
-    def _violate(self, code: int, reason: str) -> None:
+    def _violate(self, closing: Closing) -> None:
         if self.violation is None:
-            self.violation = Closing(code, reason)
+            self.violation = closing
 
 
 def _header_size(header: bytearray) -> int:

@@ -25,7 +25,8 @@ class Vitals:
     Three things are faults, each after its own time:
 
     - *half-open* (4410): a ping is unanswered and no byte at all came for ``ping_timeout``. A pong
-      that waits behind media on a slow uplink is no fault, so any byte is a sign of life.
+      that waits behind media on a slow uplink is no fault, so any byte is a sign of life. Or a
+      message of ours could not be sent for as long: the peer does not read.
     - *unfinished message* (4408): begun, and not complete after ``ping_interval + ping_timeout``
       plus the time that its bytes take at `MIN_RATE`. Bytes that trickle, or pongs, do not help.
     - *idle* (4408): no message for ``idle_timeout``, where that is not 0.
@@ -37,6 +38,7 @@ class Vitals:
         self._grace = config.ping_interval + config.ping_timeout
         self._held = False
         self._pinged_at: float | None = None
+        self._sending_since: float | None = None
         self._messages = 0
         self._message_at = self._released_at = trio.current_time()
         bounds = (config.ping_timeout, self._grace, config.idle_timeout)
@@ -54,6 +56,15 @@ class Vitals:
         finally:
             self._held = False
             self._released_at = trio.current_time()
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """While inside, we wait for the peer to read."""
+        self._sending_since = trio.current_time()
+        try:
+            yield
+        finally:
+            self._sending_since = None
 
     @property
     def held(self) -> bool:
@@ -82,6 +93,8 @@ class Vitals:
             max(self._pinged_at, self._wire.received_at), self._config.ping_timeout
         ):
             return Closing(HALF_OPEN, f"half-open: no pong for {self._config.ping_timeout:g} s")
+        if overdue(self._sending_since, self._config.ping_timeout):
+            return Closing(HALF_OPEN, f"half-open: nothing was read for {self._config.ping_timeout:g} s")
         if overdue(self._message_at, self._config.idle_timeout or math.inf):
             return Closing(STALLED, f"stalled: no message for {self._config.idle_timeout:g} s")
         return None

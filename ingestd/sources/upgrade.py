@@ -2,7 +2,8 @@
 
 trio-websocket would wait for ever after malformed HTTP, die of a header that is not ASCII, drop bytes
 that follow the request, and carry the path, which is the stream key, through its objects. It gets a
-request of our own making instead: the client's ``Sec-WebSocket-Key`` and nothing else of it.
+request of our own making instead: the client's ``Sec-WebSocket-Key``, our subprotocol if it was offered,
+and nothing else of it.
 """
 
 from __future__ import annotations
@@ -17,23 +18,27 @@ import h11
 import trio
 from attrs import field, frozen
 
+from ingestd.sources.protocol import SUBPROTOCOL
+
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _PUBLISH = re.compile(rb"/(?:stream/live/)?([A-Za-z0-9_-]{1,128})")
+_PUBLISH_WITHOUT_KEY = b"/stream/live"
+_SUBPROTOCOL = SUBPROTOCOL.encode()
 _MAX_HEAD = 16 * 2**10
 _NO_PATH = "Nothing is served here. Publish to /stream/live/{key}."
 
 
 @frozen(slots=True)
 class Upgrade:
-    """A valid handshake for a publish path: the stream key, and the request for trio-websocket."""
+    """A valid handshake for a publish path: the stream key, and the request for trio-websocket.
 
-    key: str = field(repr=False)
+    *subprotocol* is the one to be chosen; only with one may the path have no key.
+    """
+
+    key: str | None = field(repr=False)
     request: bytes = field(repr=False)
-
-    def redact(self, text: str) -> str:
-        """*text*, which may quote the peer or an exception, without the key."""
-        return text.replace(self.key, "[key]")
+    subprotocol: str | None = None
 
 
 class UpgradeRefused(Exception):
@@ -84,12 +89,13 @@ async def read_upgrade(stream: trio.abc.ReceiveStream) -> Upgrade | None:
 
 def _check(request: h11.Request) -> Upgrade:
     target = request.target.partition(b"?")[0]
+    headers = request.headers
+    resumable = _SUBPROTOCOL in _items(headers, b"sec-websocket-protocol")
     publish = _PUBLISH.fullmatch(target)
-    if publish is None:
+    if publish is None and not (resumable and target == _PUBLISH_WITHOUT_KEY):
         raise UpgradeRefused(HTTPStatus.NOT_FOUND, _NO_PATH)
     if request.method != b"GET":
         raise UpgradeRefused(HTTPStatus.METHOD_NOT_ALLOWED, "GET only.", "Allow: GET")
-    headers = request.headers
     if request.http_version < b"1.1":
         raise _bad("A WebSocket handshake needs HTTP/1.1.")
     if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(headers, b"connection"):
@@ -106,13 +112,15 @@ def _check(request: h11.Request) -> Upgrade:
     nonces = _values(headers, b"sec-websocket-key")
     if len(nonces) != 1 or not _is_nonce(nonces[0]):
         raise _bad("Sec-WebSocket-Key must be one base64 value of 16 bytes.")
-    return Upgrade(publish[1].decode(), _request(nonces[0]))
+    key = publish[1].decode() if publish else None
+    return Upgrade(key, _request(nonces[0], resumable), SUBPROTOCOL if resumable else None)
 
 
-def _request(nonce: bytes) -> bytes:
+def _request(nonce: bytes, resumable: bool) -> bytes:
+    offer = b"Sec-WebSocket-Protocol: " + _SUBPROTOCOL + b"\r\n"
     return (
         b"GET / HTTP/1.1\r\nHost: ingestd\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + nonce + b"\r\n\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + nonce + b"\r\n" + offer * resumable + b"\r\n"
     )
 
 
@@ -125,7 +133,11 @@ def _values(headers: Headers, wanted: bytes) -> list[bytes]:
 
 
 def _tokens(headers: Headers, wanted: bytes) -> list[bytes]:
-    return [token.strip().lower() for value in _values(headers, wanted) for token in value.split(b",")]
+    return [item.lower() for item in _items(headers, wanted)]
+
+
+def _items(headers: Headers, wanted: bytes) -> list[bytes]:
+    return [item.strip() for value in _values(headers, wanted) for item in value.split(b",")]
 
 
 def _is_nonce(value: bytes) -> bool:

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import structlog
 import trio
-from trio_websocket import ConnectionClosed, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
 
 from ingestd.config import Address, Ingest
 from ingestd.errors import PublishRefused
 from ingestd.live.publication import Admission
 from ingestd.sources.framing import FrameWatch
+from ingestd.sources.protocol import MAX_TEXT, Violation
 from ingestd.sources.publisher import STOPPED, Ending, Publisher
+from ingestd.sources.resumable import ResumablePublisher, farewell, read_open
+from ingestd.sources.secrets import Secrets
 from ingestd.sources.upgrade import Upgrade, UpgradeRefused, read_upgrade
 from ingestd.sources.wire import Wire, reset_on_close
 
@@ -72,17 +77,19 @@ class _Receiver:
             return
         if upgrade is None:
             return
-        wire = Wire(stream, FrameWatch(self._config.max_message), upgrade.request)
+        secrets = Secrets(upgrade.key)
+        max_text = MAX_TEXT if upgrade.subprotocol else 0
+        wire = Wire(stream, FrameWatch(self._config.max_message, max_text), upgrade.request)
         ending, timeout = STOPPED, GOODBYE_TIMEOUT
         try:
-            ending = await self._publish(wire, upgrade, remote)
+            ending = await self._publish(wire, upgrade, remote, secrets)
             timeout = CLOSE_TIMEOUT
         except Exception as error:
             # A bug of ours, met by one publisher. It must not end everybody's streams, which is what
             # it would do if it went on from here; so it ends this one, and says so as loudly as it can.
             # As text, not exc_info: a renderer that shows local variables would show the key.
             ending, timeout = Ending("ingestd", 1011, "internal error"), CLOSE_TIMEOUT
-            text = upgrade.redact("".join(traceback.format_exception(error)))
+            text = secrets.redact("".join(traceback.format_exception(error)))
             log.critical("connection_failed", remote=remote, traceback=text)
         finally:
             await wire.finish(ending.owed, timeout)
@@ -90,16 +97,13 @@ class _Receiver:
     async def _handshake(self, stream: trio.SocketStream, remote: str) -> Upgrade | None:
         """Read the client's request; answer it here, and return None, if it is not to be upgraded."""
         event = "upgrade_refused"
-        self._handshakes += 1
         try:
-            with trio.move_on_after(self._config.handshake_timeout):
+            with self._one_handshake(), trio.move_on_after(self._config.handshake_timeout):
                 return await self._read(stream)
             event = "handshake_timeout"
             refusal = UpgradeRefused(HTTPStatus.REQUEST_TIMEOUT, "The handshake took too long.")
         except UpgradeRefused as error:
             refusal = error
-        finally:
-            self._handshakes -= 1
         log.info(event, remote=remote, status=refusal.status.value, reason=refusal.text)
         await _answer(stream, refusal)
         return None
@@ -109,7 +113,16 @@ class _Receiver:
             raise UpgradeRefused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many handshakes at a time.")
         return await read_upgrade(stream)
 
-    async def _publish(self, wire: Wire, upgrade: Upgrade, remote: str) -> Ending:
+    @contextmanager
+    def _one_handshake(self) -> Iterator[None]:
+        """Counts as one while inside: what a stranger may cost is bounded."""
+        self._handshakes += 1
+        try:
+            yield
+        finally:
+            self._handshakes -= 1
+
+    async def _publish(self, wire: Wire, upgrade: Upgrade, remote: str, secrets: Secrets) -> Ending:
         config = self._config
         async with trio.open_nursery() as nursery:
             request = await wrap_server_stream(
@@ -121,8 +134,7 @@ class _Receiver:
             )
             ending = Ending("network", 1006, "gone before the upgrade was answered")
             try:
-                connection = await request.accept()
-                publication = self._admission.admit(upgrade.key, remote)
+                publisher = await self._admit(request, wire, upgrade, remote, secrets)
             except ConnectionClosed:
                 log.debug("connection_reset", remote=remote)
             except PublishRefused as refusal:
@@ -131,13 +143,37 @@ class _Receiver:
                     "publisher_refused",
                     remote=remote,
                     code=refusal.code,
-                    reason=upgrade.redact(refusal.reason),
+                    reason=secrets.redact(refusal.reason),
                 )
                 ending = Ending("ingestd", refusal.code, refusal.reason)
             else:
-                ending = await Publisher(config, connection, wire, publication).run(upgrade.redact)
+                ending = await publisher.run()
             nursery.cancel_scope.cancel()
         return ending
+
+    async def _admit(
+        self, request: WebSocketRequest, wire: Wire, upgrade: Upgrade, remote: str, secrets: Secrets
+    ) -> Publisher:
+        """Upgrade, and ask for admission. Raises `PublishRefused`, and `ConnectionClosed` if it goes."""
+        connection = await request.accept(subprotocol=upgrade.subprotocol)
+        if upgrade.subprotocol is None:
+            publication = self._admission.admit(upgrade.key or "", remote)
+            return Publisher(self._config, connection, wire, publication, secrets)
+        wire.farewell = farewell
+        with self._one_handshake():
+            opening = await read_open(connection, wire, secrets, self._config.handshake_timeout)
+        publication = self._admission.admit(
+            _one_key(upgrade.key, opening.key), remote, numbered=True, resume=opening.resume
+        )
+        return ResumablePublisher(self._config, connection, wire, publication, secrets, opening)
+
+
+def _one_key(*keys: str | None) -> str:
+    """The key of the path, of the first message, or of both."""
+    given = {key for key in keys if key is not None}
+    if len(given) > 1:
+        raise Violation("the path and open have different keys")
+    return given.pop() if given else ""
 
 
 async def _answer(stream: trio.SocketStream, refusal: UpgradeRefused) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -20,6 +21,7 @@ class Wire(trio.abc.Stream):
     trio-websocket closes the TCP connection as soon as it has parsed a fault or the peer's close
     frame. Here that only ends its own use of the stream. `finish` then sends the close frame that
     is still owed (trio-websocket sends none for a protocol error), lets the peer read it, and closes.
+    *farewell* gives the frames that go before such a close frame.
     """
 
     def __init__(self, stream: trio.SocketStream, watch: FrameWatch, request: bytes) -> None:
@@ -31,6 +33,7 @@ class Wire(trio.abc.Stream):
         self.received_at = trio.current_time()
         self.received = 0
         self.close_sent = False
+        self.farewell: Callable[[Closing], bytes] | None = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """As trio's; a violation that the watch saw ends the stream behind the messages before it."""
@@ -59,7 +62,7 @@ class Wire(trio.abc.Stream):
         await self._send(data)
 
     async def _send(self, data: bytes | bytearray | memoryview) -> None:
-        # One call carries one frame (or the 101): so its first octet tells a close frame, RFC 6455 §5.5.1.
+        # A close frame comes in a call of its own: so the first octet tells it, RFC 6455 §5.5.1.
         await trio.lowlevel.checkpoint_if_cancelled()
         self._sending = True  # from here on cancelled only while the peer does not read
         await self._stream.send_all(data)
@@ -94,6 +97,8 @@ class Wire(trio.abc.Stream):
         if self._sending or (closing is None and not self.close_sent):
             return
         if closing is not None and not self.close_sent:
+            if self.farewell is not None:
+                await self._send(self.farewell(closing))
             await self._send(close_frame(closing))
         while not self.watch.close_seen:
             data = await self._receive(_DRAIN)
@@ -106,6 +111,16 @@ def close_frame(closing: Closing) -> bytes:
     """A server's close frame (RFC 6455 §5.5.1); the reason is cut to the 123 octets that fit."""
     reason = closing.reason.encode()[:123].decode(errors="ignore").encode()
     return bytes((0x88, 2 + len(reason))) + closing.code.to_bytes(2) + reason
+
+
+def text_frame(text: str) -> bytes:
+    """A server's text message in one frame (RFC 6455 §5.2)."""
+    payload = text.encode()
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    long = size > 0xFFFF
+    return bytes((0x81, 127 if long else 126)) + size.to_bytes(8 if long else 2) + payload
 
 
 def reset_on_close(stream: trio.SocketStream) -> None:

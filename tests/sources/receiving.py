@@ -12,19 +12,26 @@ from attrs import define, evolve, field
 
 from ingestd.config import Address, Ingest
 from ingestd.errors import PublishRefused
-from ingestd.live.publication import Chunk, Item, Publication, Resume
+from ingestd.live.publication import Accepted, Chunk, Item, Notice, Publication, Resume
 from ingestd.sources.websocket import serve
 
 KEY = "Sk_secret-0123456789"
 BINARY, TEXT, CLOSE, PING, PONG = 0x2, 0x1, 0x8, 0x9, 0xA
+TOKEN = "Tk_secret-9876543210"
+ACCEPTED = Accepted("S1", next=0, resumed=False, window=60.0, token=TOKEN)
 QUIET = Ingest(bind=Address(host="127.0.0.1", port=0), ping_interval=60, ping_timeout=60)
 
 
 @define
 class Door:
-    """The fake admission: one stream, "demo", whose chunks the test reads (or lets pile up)."""
+    """The fake admission: one stream, "demo", whose chunks the test reads (or lets pile up).
+
+    A publication that numbers its chunks is accepted as *accepts* says; with None, when the test does it.
+    """
 
     capacity: int = 16
+    accepts: Accepted | None = ACCEPTED
+    resumes: list[Resume | None] = field(factory=list)
     publications: list[Publication] = field(factory=list)
     channels: list[trio.MemoryReceiveChannel[Item]] = field(factory=list)
     refusal: PublishRefused | None = None
@@ -43,7 +50,20 @@ class Door:
         send, receive = trio.open_memory_channel[Item](self.capacity)
         self.channels.append(receive)
         self.publications.append(Publication("demo", remote, send))
+        if numbered:
+            self.resumes.append(resume)
+            if self.accepts is not None:
+                self.accept(self.accepts)
         return self.publications[-1]
+
+    def accept(self, accepted: Accepted) -> None:
+        self.publications[-1].accept(accepted)
+
+    def acknowledge(self, following: int) -> None:
+        self.publications[-1].acknowledge(following)
+
+    def tell(self, kind: str, **fields: object) -> None:
+        self.publications[-1].tell(Notice(kind, fields))
 
     @property
     def chunks(self) -> trio.MemoryReceiveChannel[Item]:
@@ -57,7 +77,11 @@ class Door:
 
     async def all_chunks(self) -> list[bytes]:
         """Every chunk of the last publication, until its channel is closed."""
-        return [item.data async for item in self.chunks if isinstance(item, Chunk)]
+        return [item.data for item in await self.all_items() if isinstance(item, Chunk)]
+
+    async def all_items(self) -> list[Item]:
+        """The same, with what else there is."""
+        return [item async for item in self.chunks]
 
 
 @define
@@ -181,15 +205,25 @@ class Client:
         return bool(data)
 
     async def frame(self) -> tuple[int, bytes] | None:
-        """The server's next frame (all of its frames are short), or None at the end of the stream."""
-        while len(self._buffer) < 2 or len(self._buffer) < 2 + self._buffer[1]:
-            if not await self._more():
-                return None
-        size = self._buffer[1]
-        assert size < 126
-        opcode, payload = self._buffer[0] & 0x0F, bytes(self._buffer[2 : 2 + size])
-        del self._buffer[: 2 + size]
+        """The server's next frame, or None at the end of the stream."""
+        if not await self._fill(2):
+            return None
+        begin, size = 2, self._buffer[1]
+        if size >= 126:
+            begin = 4 if size == 126 else 10
+            await self._fill(begin)
+            size = int.from_bytes(self._buffer[2:begin])
+        if not await self._fill(begin + size):
+            return None
+        opcode, payload = self._buffer[0] & 0x0F, bytes(self._buffer[begin : begin + size])
+        del self._buffer[: begin + size]
         return opcode, payload
+
+    async def _fill(self, size: int) -> bool:
+        while len(self._buffer) < size:
+            if not await self._more():
+                return False
+        return True
 
     async def close_code(self, *, reply: bool = True) -> tuple[int, str]:
         """Skip to the server's close frame and return its code and reason; answer it as a browser does."""

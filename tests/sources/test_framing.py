@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.live.publication import Closing
 from ingestd.sources.framing import FrameWatch
-from ingestd.sources.wire import close_frame
+from ingestd.sources.wire import close_frame, text_frame
 from tests.sources.receiving import BINARY, CLOSE, PING, PONG, TEXT, frame
 
 payloads = st.one_of(st.binary(max_size=3), st.integers(0, 70_000).map(bytes))
@@ -84,3 +85,41 @@ def test_a_close_reason_is_cut_at_a_character() -> None:
     sent = close_frame(Closing(4500, "é" * 100))
     assert sent[:4] == b"\x88\x7c" + (4500).to_bytes(2)
     assert sent[4:].decode() == "é" * 61
+
+
+@given(st.integers(1, 400))
+def test_where_text_is_taken_it_has_its_own_limit(split: int) -> None:
+    """Fragments are counted together; text does not count as a message of media."""
+
+    def fed(sent: bytes) -> FrameWatch:
+        watch = FrameWatch(1000, max_text=100)
+        for i in range(0, len(sent), split):
+            watch.feed(sent[i : i + split], 0.0)
+        return watch
+
+    watch = fed(frame(TEXT, bytes(100)) + frame(BINARY, bytes(1000)) + frame(TEXT, b"x"))
+    assert (watch.violation, watch.messages) == (None, 1)
+    for sent in (frame(TEXT, bytes(101)), frame(TEXT, bytes(60), fin=False) + frame(0, bytes(41))):
+        assert fed(sent).violation == Closing(1009, "text message longer than 100 bytes")
+    assert fed(frame(BINARY, bytes(1001))).violation == Closing(1009, "message longer than 1000 bytes")
+
+
+def test_a_kind_of_message_can_be_refused_for_a_time() -> None:
+    """By its opcode, whatever its length; not in the midst of one."""
+    watch = FrameWatch(1000, max_text=100)
+    watch.refused[BINARY] = Closing(4400, "not yet")
+    watch.feed(frame(TEXT, b"x") + frame(PING), 0.0)
+    watch.refused.clear()
+    watch.feed(frame(BINARY, b"x", fin=False), 0.0)
+    watch.refused[BINARY] = Closing(4400, "not any more")
+    watch.feed(frame(0, b"x"), 0.0)
+    assert watch.violation is None
+    watch.feed(frame(BINARY), 0.0)
+    assert watch.violation == Closing(4400, "not any more")
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+def test_text_frames(size: int) -> None:
+    """RFC 6455 section 5.2: the shortest length that fits, no mask."""
+    sent = text_frame("x" * size)
+    assert sent == frame(TEXT, b"x" * size, mask=False)

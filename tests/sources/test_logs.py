@@ -12,6 +12,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from ingestd.errors import PublishRefused
+from ingestd.sources.secrets import Secrets
 from ingestd.sources.upgrade import read_upgrade
 from tests.sources.receiving import (
     BINARY,
@@ -157,7 +158,9 @@ async def test_objects_that_hold_the_key_do_not_show_it() -> None:
     assert upgrade.key == KEY
     assert KEY not in repr(upgrade)
     assert KEY.encode() not in upgrade.request
-    assert upgrade.redact(f"KeyError('{KEY}')") == "KeyError('[key]')"
+    secrets = Secrets(upgrade.key, None, "", KEY[:-2])
+    assert secrets.redact(f"KeyError('{KEY}')") == "KeyError('[key]')"
+    assert KEY[:-2] not in repr(secrets)
 
 
 async def test_traffic_of_a_long_run_is_not_logged() -> None:

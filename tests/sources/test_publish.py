@@ -8,7 +8,7 @@ import trio_websocket
 
 from ingestd.errors import PublishRefused
 from ingestd.live.publication import Chunk
-from tests.sources.receiving import BINARY, CLOSE, KEY, PING, PONG, Door, frame, receiver
+from tests.sources.receiving import BINARY, CLOSE, KEY, PING, PONG, TEXT, Door, frame, receiver
 
 
 @pytest.mark.parametrize("path", [f"/stream/live/{KEY}", f"/{KEY}", f"/{KEY}?take=2"])
@@ -21,6 +21,43 @@ async def test_both_paths_publish(path: str) -> None:
         assert await r.door.all_chunks() == [b"abc", b"d" * 70_000]
         assert await client.close_code(reply=False) == (1000, "done")
         assert await client.end() == "closed"
+
+
+@pytest.mark.parametrize(
+    ("sent", "done"),
+    [
+        (frame(CLOSE, (1000).to_bytes(2) + b"bye"), True),
+        (frame(CLOSE), True),
+        (frame(CLOSE, (1001).to_bytes(2)), False),
+        (frame(CLOSE, (4000).to_bytes(2)), False),
+        (frame(TEXT, b"?"), False),
+        (frame(0x3), False),
+        (b"", False),
+    ],
+    ids=["1000", "no code", "going away", "4000", "violation", "protocol error", "network"],
+)
+async def test_a_normal_close_says_that_the_publisher_is_done(sent: bytes, done: bool) -> None:
+    """Anything else leaves it the way back; the session knows which before its channel is closed."""
+    async with receiver() as r:
+        client = await r.publisher()
+        await client.send(frame(BINARY, b"x") + sent)
+        if not sent:
+            await client.stream.send_eof()
+        assert await r.door.all_chunks() == [b"x"]
+        assert r.door.publications[0].done is done
+
+
+@pytest.mark.parametrize("ours", ["the session", "the daemon"])
+async def test_an_end_of_ours_leaves_the_way_back(ours: str) -> None:
+    async with receiver() as r:
+        client = await r.publisher()
+        if ours == "the session":
+            r.door.publications[0].close(1000, "ended")
+        else:
+            r.scope.cancel()
+        await client.close_code()
+        assert await r.door.all_chunks() == []
+        assert not r.door.publications[0].done
 
 
 async def test_a_real_client_publishes() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import trio
+from contextlib import suppress
 
-from tests.sources.receiving import BINARY, CLOSE, PING, PONG, Client, Door, frame, receiver
+import trio
+from structlog.testing import capture_logs
+
+from tests.sources.receiving import ACCEPTED, BINARY, CLOSE, KEY, PING, PONG, Client, Door, frame, receiver
+from tests.sources.speaking import chunk, opened, speaker, text
 
 PINGING = {"ping_interval": 0.1, "ping_timeout": 0.3}
 
@@ -136,4 +140,113 @@ async def test_a_publisher_that_we_hold_back_is_not_dropped() -> None:
                 taken.append(await door.receive())
                 await trio.sleep(0.01)
             assert taken == chunks
+            nursery.cancel_scope.cancel()
+
+
+# The same with the subprotocol
+
+LINES = ["x" * 300] * 190  # a long notice: those that wait fill every buffer at once
+
+
+async def test_a_client_that_does_not_read_is_dropped() -> None:
+    """Its chunks are taken all the while; then 4410, of which it cannot be told."""
+    door, taken = Door(), 0
+    with capture_logs() as logs:
+        async with receiver(door, ping_interval=60, ping_timeout=1.0) as r:
+            client = await opened(r)
+            with suppress(trio.EndOfChannel, trio.BrokenResourceError):
+                while True:
+                    for _ in range(64):
+                        door.tell("warning", lines=LINES)
+                    await client.send(chunk(taken))
+                    assert await door.receive() == b"x"
+                    taken += 1
+                    await trio.sleep(0.02)
+    assert (logs[-1]["code"], logs[-1]["reason"]) == (4410, "half-open: nothing was read for 1 s")
+    assert taken >= 20
+
+
+async def test_a_client_that_reads_late_is_not_dropped() -> None:
+    """Half the time of ping_timeout without reading is no fault, again and again."""
+    door = Door()
+    async with receiver(door, ping_interval=60, ping_timeout=1.0) as r:
+        client = await opened(r)
+        for _ in range(4):
+            for _ in range(20):
+                for _ in range(64):
+                    door.tell("warning", lines=LINES)
+                await trio.sleep(0.02)
+            with trio.move_on_after(0.3):
+                while True:
+                    await client.hear()
+        await client.send(chunk(0))
+        assert await door.receive() == b"x"
+
+
+async def test_no_clock_runs_before_hello() -> None:
+    """The session takes its time, a takeover for example; pings and silence are judged from hello on."""
+    door = Door(accepts=None)
+    async with receiver(door, idle_timeout=1.0, **PINGING) as r:
+        client = await speaker(r)
+        await client.send(text("open", key=KEY))
+        await trio.sleep(1.5)
+        door.accept(ACCEPTED)
+        assert await client.hear() != {}
+        assert await client.closing() == (4408, "stalled: no message for 1 s")
+
+
+async def test_words_are_no_media() -> None:
+    """Text messages do not put idle_timeout off; chunks do."""
+    async with receiver(idle_timeout=1.0) as r:
+        client = await opened(r)
+        await trio.sleep(0.6)
+        await client.send(chunk(0))
+        began = trio.current_time()
+        with trio.move_on_after(0.9):
+            while True:
+                await client.send(text("stats", bitrate=1))
+                await trio.sleep(0.05)
+        assert await client.closing() == (4408, "stalled: no message for 1 s")
+        assert trio.current_time() - began < 2
+
+
+async def test_a_half_open_client_of_the_subprotocol() -> None:
+    """It never answers a ping; acknowledgements go on until then."""
+    async with receiver(**PINGING) as r:
+        client = await opened(r)
+        opcode, payload = 0, b""
+        while opcode != CLOSE:
+            received = await client.client.frame()
+            assert received is not None
+            opcode, payload = received
+        assert int.from_bytes(payload[:2]) == 4410
+
+
+async def test_a_client_that_we_hold_back_is_not_dropped() -> None:
+    """With a full channel it hears notices and acknowledgements, and loses nothing."""
+    door = Door(capacity=1)
+    async with receiver(door, receive_buffer=64 * 2**10, **PINGING) as r:
+        client = await opened(r)
+
+        async def publish() -> None:
+            for number in range(100):
+                await client.send(chunk(number, bytes(50_000)))
+
+        async def listen() -> None:
+            while True:
+                heard.append(await client.hear())
+
+        heard: list[object] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish)
+            nursery.start_soon(listen)
+            await trio.sleep(1.0)
+            door.tell("pressure", active=True)
+            await trio.sleep(1.0)
+            assert heard == [{"type": "pressure", "active": True}]
+            for number in range(100):
+                assert len(await door.receive()) == 50_000
+                door.acknowledge(number + 1)
+            await trio.sleep(0.3)
+            assert heard[-1] == {"type": "ack", "next": 100}
             nursery.cancel_scope.cancel()
