@@ -1,7 +1,8 @@
-"""Retention: the oldest finished recordings of a sink go, by age and by size, and nothing else ever does."""
+"""Retention: the oldest finished recordings of a sink go, and journals that nobody needs, by age and size."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import trio
 
 from ingestd.config import Config
 from ingestd.live.catalog import Catalog, Entry
+from ingestd.live.notes import Notes
 from ingestd.sinks.base import Place
 from ingestd.sinks.file import FileSink
 
@@ -56,8 +58,9 @@ def retain(sink: FileSink, place: Place, now: float | None = None) -> list[Path]
 
 
 async def retain_forever(config: Config, every: float = 600.0) -> None:
-    """`retain` for all streams of *config*, those that are not live included, until cancelled."""
+    """`retain` for all streams of *config*, those that are not live included; `retain_journals`."""
     while True:
+        await trio.to_thread.run_sync(retain_journals, config)
         for stream in config.streams.values():
             pipeline = config.pipelines.get(stream.pipeline)
             for sink in pipeline.sinks if pipeline else ():
@@ -77,3 +80,43 @@ def place_of(state: Path, stream: str, pipeline: str, session: str) -> Place:
         catalog=state / "catalog" / stream,
         stem=session,
     )
+
+
+def retain_journals(config: Config, now: float | None = None) -> list[Path]:
+    """Remove journals of sessions that have ended, beyond what ``[journal]`` keeps of them. Blocks.
+
+    Raises nothing: what cannot be removed is told, and tried again next time.
+    """
+    now = time.time() if now is None else now
+    keep_for, keep_size = config.journal.keep_for, config.journal.keep_size
+    removed = []
+    try:
+        kept = sorted(_dead_journals(config.storage.state_dir / "journal"))
+        total = sum(size for _, _, size in kept)
+        for changed, directory, size in kept:
+            if keep_for and now - changed > keep_for:
+                reason = "keep_for"
+            elif keep_size and total > keep_size:
+                reason = "keep_size"
+            else:
+                break
+            shutil.rmtree(directory)
+            total -= size
+            removed.append(directory)
+            log.info("journal_removed", directory=str(directory), reason=reason)
+    except OSError as error:
+        log.error("journal_not_removed", cause=error.strerror or str(error))  # noqa: TRY400
+    return removed
+
+
+def _dead_journals(root: Path) -> Iterator[tuple[float, Path, int]]:
+    """Of each session that has ended: when it last changed (s since 1970), its directory, bytes on disk."""
+    for note in root.glob("*/*/session.json"):
+        saved = Notes(note).load()
+        if saved is not None and saved.get("ended"):
+            found = [path.stat() for path in note.parent.iterdir()]
+            yield (
+                max(stat.st_mtime for stat in found),
+                note.parent,
+                sum(stat.st_blocks * 512 for stat in found),
+            )

@@ -52,7 +52,5 @@ async def revive(config: Config, ffmpeg: str, writer: JournalWriter) -> list[Ses
                 cause=f"there is no pipeline {left.saved['pipeline']!r}", directory=str(left.directory),
             )  # fmt: skip
             continue
-        sessions.append(
-            Session(left.stream, config, pipeline, ffmpeg, writer, id=left.id, saved=left.saved)
-        )
+        sessions.append(Session(left.stream, config, pipeline, ffmpeg, writer, id=left.id, saved=left.saved))
     return sessions

@@ -113,8 +113,10 @@ class Session:
 
         Cancellation is the hard end: children are ended, files closed, nothing is waited for.
         """
-        event = "session_started" if self.saved is None else "session_taken_up"
-        log.info(event, stream=self.stream, session=self.id, pipeline=self.pipeline.id)
+        if self.saved is None:
+            log.info("session_started", stream=self.stream, session=self.id, pipeline=self.pipeline.id)
+        else:
+            log.warning("session_taken_up", stream=self.stream, session=self.id, pipeline=self.pipeline.id)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._deadline, nursery.cancel_scope)
@@ -128,13 +130,13 @@ class Session:
             self.ingest.close(1000, "the session has ended")
             if self._handed_over:
                 self._enter(StreamState.INTERRUPTED)
+                log.info("session_handed_over", stream=self.stream, session=self.id)
             else:
                 self._enter(StreamState.FAILED if self.failed else StreamState.ENDED)
-            log.info(
-                "session_handed_over" if self._handed_over else "session_ended",
-                stream=self.stream, session=self.id, chunks=self.ingest.chunks, bytes=self.ingest.size,
-                seconds=round(time.time() - self.started, 1), cause=self.cause,
-            )  # fmt: skip
+                log.info(
+                    "session_ended", stream=self.stream, session=self.id, chunks=self.ingest.chunks,
+                    bytes=self.ingest.size, seconds=round(time.time() - self.started, 1), cause=self.cause,
+                )  # fmt: skip
 
     @property
     def _handed_over(self) -> bool:

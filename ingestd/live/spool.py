@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 import trio
@@ -16,6 +16,7 @@ from ingestd.live.intake import Intake, Joins, Life, Piece
 from ingestd.live.journal import Journal, JournalFull
 from ingestd.live.notes import Notes
 from ingestd.live.replay import JournalReplay
+from ingestd.live.restore import Released, SpoolNotes, joins
 from ingestd.live.splice import Splicer
 from ingestd.media.demux import begins_container
 from ingestd.media.frames import NS_PER_S
@@ -41,8 +42,7 @@ class Spool:
     splicer: Splicer = field(kw_only=True)
     #: When the first frame of all is shown (ns on the timeline).
     origin: int | None = None
-    notes: Notes | None = None
-    _released: dict[str, Any] | None = None
+    notes: SpoolNotes = field(factory=SpoolNotes)
     #: Set when the journal was given up (``on_full = "continue"``): it ends there.
     lost: trio.Event = field(factory=trio.Event)
 
@@ -69,7 +69,16 @@ class Spool:
         # The source's journal is the acknowledgement; the program's can be made again from it.
         on_full = config.on_full if name == "source" else "continue"
         return cls(
-            stream, name, journal, intake, made, on_full, config.max_age, keep, splicer=splicer, notes=notes
+            stream,
+            name,
+            journal,
+            intake,
+            made,
+            on_full,
+            config.max_age,
+            keep,
+            splicer=splicer,
+            notes=SpoolNotes(notes),
         )
 
     async def take(self, chunk: bytes, *, begins: bool | None = None) -> None:
@@ -178,26 +187,22 @@ class Spool:
         life = self.intake.lives[position.recorder]
         # Before the bytes go: nobody may start to read them meanwhile, nor look for them later.
         self.hub.forget_before(mark.seq)
-        self._released = {
-            "seq": mark.seq,
-            "recorder": position.recorder,
-            "offset": position.offset,
-            "skip": position.skip,
-            "origin": self.origin,
-            **self.splicer.unstructure(),
-        }
+        self.notes.released = Released(
+            mark.seq,
+            position.recorder,
+            position.offset,
+            position.skip,
+            self.origin,
+            self.splicer.unstructure(),
+        )
         if not await self._note():
             return
         await self.journal.release(position.recorder, position.offset, keep=life.header_size)
 
     async def _note(self, *coming: Life) -> bool:
         """Note what a later process cannot find in the journal itself; False if that fails."""
-        if self.notes is None:
-            return True
-        lives = [life.unstructure() for life in (*self.intake.lives, *coming)]
-        noted = {"released": self._released, "lives": lives}
         try:
-            await trio.to_thread.run_sync(self.notes.save, noted)
+            await self.notes.save([*self.intake.lives, *coming])
         except OSError as error:
             log.warning("notes_not_saved", stream=self.stream, spool=self.name, cause=error.strerror)
             return False
@@ -211,25 +216,22 @@ class Spool:
         """
         journal, intake = self.journal, self.intake
         assert journal is not None  # noqa: S101  it is what there is to restore from
-        noted = await trio.to_thread.run_sync(self.notes.load) if self.notes else None
-        noted = noted or {"released": None, "lives": []}
-        lives = [Life.structure(saved) for saved in noted["lives"][: len(journal.recorders)]]
-        intake.known = {life.recorder: life for life in lives}
-        first, released = 0, noted["released"]
+        known = intake.known = await self.notes.load(journal)
+        first, released = 0, self.notes.released
         if released is not None:
-            first, self.origin, self._released = released["recorder"], released["origin"], released
-            self.splicer.structure(released)
-            intake.resume(lives[:first], sum(f.size for f in journal.recorders[:first]), released["seq"])
-            self.hub.next_seq = released["seq"]
-            await journal.release(first, released["offset"], keep=lives[first].header_size)
+            first, self.origin = released.recorder, released.origin
+            self.splicer.structure(released.timeline)
+            lives = [known[number] for number in range(first)]
+            intake.resume(lives, sum(file.size for file in journal.recorders[:first]), released.seq)
+            self.hub.next_seq = released.seq
+            await journal.release(first, released.offset, keep=known[first].header_size)
         for number in range(first, len(journal.recorders)):
-            known = intake.known.get(number)
             self._publish(intake.close(), journaled=True)
-            intake.begin(known.joins if known else "follows")
+            intake.begin(joins(known, number))
             offset = 0
             if released is not None and number == first:
-                intake.feed(await journal.read(number, 0, lives[first].header_size))
-                offset, intake.skip = released["offset"], released["skip"]
+                intake.feed(await journal.read(number, 0, known[first].header_size))
+                offset, intake.skip = released.offset, released.skip
                 intake.jump(offset)
             while data := await journal.read(number, offset, _SLICE):
                 self._publish(intake.feed(data), journaled=True)

@@ -32,6 +32,7 @@ codec = "h264"
 size = "320x180"
 preset = "ultrafast"
 """
+AT_ONCE = '[publisher]\nreconnect_window = "0s"\n'
 RAW = '[[sinks]]\ntype = "file"\nformat = "raw"\nname = "raw"\n'
 MKV = '[[sinks]]\ntype = "file"\nformat = "mkv"\nname = "mkv"\n'
 MP4 = '[[sinks]]\ntype = "file"\nformat = "mp4"\nname = "mp4"\n'
