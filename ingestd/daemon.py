@@ -32,6 +32,7 @@ from ingestd.errors import IngestdError
 from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
 from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
+from ingestd.live.orphans import end_orphans, marking
 from ingestd.live.recovery import recover
 from ingestd.live.retention import retain_forever
 from ingestd.live.revival import revive
@@ -78,7 +79,7 @@ async def serve(
     with ExitStack() as held:
         try:
             await trio.to_thread.run_sync(_make_writable, state)
-            held.enter_context(state_lock(state))
+            identity = held.enter_context(state_lock(state))
         except BlockingIOError as error:
             raise StateUnusable(
                 f"storage.state_dir: another ingestd works in {state}; "
@@ -89,6 +90,7 @@ async def serve(
                 f"storage.state_dir: cannot write to {state} ({error.strerror}); "
                 "make it a directory that this user may write to"
             ) from error
+        held.enter_context(marking(identity))
         await _serve(config, ring or LogRing(0), task_status, handle_signals=handle_signals)
     log.info("daemon_stopped")
 
@@ -122,6 +124,8 @@ async def _run(
     """From the first listener to the end of the last session."""
     state = config.storage.state_dir
     log.info("daemon_starting", version=__version__, ffmpeg=ffmpeg.version, state_dir=str(state))
+    # Before anything is read or written here: a writer of an earlier life may come to itself at any time.
+    await end_orphans()
     # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
     await services.start(recover, state / "recordings", ffmpeg.path, state / "catalog")
     writer = JournalWriter(config.journal.ack, config.journal.min_free)

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from ingestd.config import FfmpegConfig
 from ingestd.errors import IngestdError
+from ingestd.live.orphans import environment
 
 _PATIENCE = 30.0
 _VERSION = re.compile(r"ffmpeg version (\S+)")
@@ -92,6 +93,7 @@ async def _ask(path: str, option: str) -> str:
     with trio.fail_after(_PATIENCE):
         result = await trio.run_process(
             [path, "-hide_banner", option] if option != "-version" else [path, option],
+            env=environment(),
             stdin=subprocess.DEVNULL,
             capture_stdout=True,
             capture_stderr=True,

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from ingestd.config import SupervisorConfig
 from ingestd.errors import AttemptFailed, IngestdError
+from ingestd.live.orphans import environment
 from ingestd.media.ffmpeg import Progress, ProgressParser, StderrParser
 
 log = structlog.get_logger(__name__)
@@ -156,7 +157,7 @@ async def _start(child: Child) -> tuple[trio.Process, trio.lowlevel.FdStream]:
                 pass_fds=(write_fd,),
                 # A Ctrl-C at the terminal is for the daemon, which ends its children in order.
                 start_new_session=True,
-                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+                env=environment(),
             )
         except OSError as error:
             raise AttemptFailed(f"cannot start {args[0]}: {error.strerror}") from error

@@ -24,6 +24,7 @@ from ingestd.errors import AttemptFailed, FatalFailure
 from ingestd.live.batch import Batch, Configuration, weight
 from ingestd.live.catalog import Catalog
 from ingestd.live.hub import Hub, Subscription
+from ingestd.live.orphans import environment
 from ingestd.live.retention import retain
 from ingestd.live.supervisor import Health, Supervisor
 from ingestd.media.ffmpeg import StderrParser, remux_args
@@ -352,6 +353,7 @@ async def _remux(ffmpeg: str, source: Path, target: Path) -> None:
         remux_args(ffmpeg, str(source), str(target)),
         check=False,
         start_new_session=True,
+        env=environment(),
         stdin=subprocess.DEVNULL,
         capture_stdout=True,
         capture_stderr=True,

@@ -15,7 +15,7 @@ from tests.daemon.tools import MKV, MP4, RAW, all_running, card, live
 from tests.e2e.test_captures import control_run
 from tests.support.counting import assert_same_frames, continuous, decode_errors, header_duration, read_video
 from tests.support.daemon import Daemon, daemon
-from tests.support.processes import descendants
+from tests.support.processes import alive, descendants
 
 ENCODING = '[video]\ncodec = "h264"\nsize = "640x360"\npreset = "ultrafast"\n'
 HLS = '[[sinks]]\ntype = "hls"\nname = "hls"\n'
@@ -62,14 +62,6 @@ async def wait_gone(pids: set[int]) -> None:
     with trio.fail_after(10):
         while any(alive(pid) for pid in pids):  # noqa: ASYNC110  another process's children
             await trio.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.usefixtures("no_processes_left")

@@ -50,6 +50,15 @@ def wait_listening(port: int, timeout: float = 20.0) -> None:
             return
 
 
+def alive(pid: int) -> bool:
+    """Whether process *pid* still runs: an unreaped one does not, whose child it may be."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
 def descendants(pid: int | None = None) -> dict[int, str]:
     """Every living or unreaped descendant of *pid* (default: this process): pid → command line and state."""
     parents: dict[int, int] = {}
