@@ -127,7 +127,9 @@ class Publisher:
         told: dict[str, Any] = await self.page.evaluate("publisher.result()")
         data = io.BytesIO(base64.b64decode(told["bytes"]))
         parts = [list(part) for _, part in groupby(told["chunks"], lambda chunk: chunk["part"])]
-        recorders = [Recorded(part[0]["type"], [data.read(chunk["size"]) for chunk in part]) for part in parts]
+        recorders = [
+            Recorded(part[0]["type"], [data.read(chunk["size"]) for chunk in part]) for part in parts
+        ]
         return Published(
             recorders=recorders,
             close_code=told["closeCode"],
