@@ -21,6 +21,12 @@ MASK = "***"
 _INPUT = ("-protocol_whitelist", "pipe", "-probesize", "32", "-copyts", "-f", "matroska", "-i", "pipe:0")
 
 
+#: Whole seconds (in ns) in which any frame rate of two decimals has a whole number of frames.
+_ON_GRID = 100 * NS_PER_S
+#: Sound may be so far (s) from its timestamps: a browser's stray by 10 ms, what a splice leaves is more.
+_OUT_OF_PLACE = 0.02
+
+
 def _common(exe: str, progress_fd: int) -> list[str]:
     return [
         exe, "-hide_banner", "-nostdin", "-loglevel", "level+warning",
@@ -54,7 +60,8 @@ def encoder_args(
 
     *start* and *audio_start* (ns on the timeline) cut off what an earlier life has encoded: the
     first frame out is an IDR in the first missing slot of the fixed-rate grid, and keyframes go on
-    in the phase that they had since *origin* (ns), the program's first frame.
+    in the phase that they had since *origin* (ns), the program's first frame. A source that begins later
+    is filled up with its first picture, and with silence.
     """
     kinds = {track.kind for track in tracks}
     fill: list[str] = []
@@ -93,7 +100,9 @@ def _video_args(video: Video, start: int | None, origin: int) -> list[str]:
     width, height = video.size
     filters = [f"fps={video.fps:.12g}"]
     if start is not None:
-        filters.append(f"trim=start={_seconds(start)}")
+        # From a moment that lies on the grid, else `fps` would round otherwise than the life before.
+        on_grid = start // _ON_GRID * _ON_GRID // NS_PER_S
+        filters = [f"fps={video.fps:g}:start_time={on_grid}", f"trim=start={_seconds(start)}"]
     filters += [
         # Phones rotate: any picture goes, whole, onto one canvas.
         f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2"
@@ -127,9 +136,11 @@ def _keyframe_expression(video: Video, phase: int) -> str:
 
 def _audio_args(audio: Audio, start: int | None) -> list[str]:
     # Fill and trim to the timestamps, so that a gap in the source does not shift what follows.
-    filters = ["aresample=async=1"]
+    filters = [f"aresample=async=1:min_hard_comp={_OUT_OF_PLACE}"]
     if start is not None:
-        filters.append(f"atrim=start={_seconds(start)}")
+        # In samples of the input, so in ours only where it has our rate.
+        filters[0] += f":first_pts={round(start * audio.sample_rate / NS_PER_S)}"
+        filters = [f"aresample={audio.sample_rate}", *filters, f"atrim=start={_seconds(start)}"]
     return [
         "-filter:a", ",".join(filters),
         "-c:a", audio.codec, "-ar", str(audio.sample_rate), "-ac", str(audio.channels),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,48 +12,125 @@ from attrs import evolve
 
 from ingestd.config import Audio, Pipeline, SupervisorConfig, Video
 from ingestd.live.encoder import Encoder
+from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health
 from ingestd.media.demux import SniffingDemuxer
-from ingestd.media.frames import NS_PER_MS, NS_PER_S, Frame, Header
+from ingestd.media.frames import NS_PER_MS, NS_PER_S, Frame, Header, Kind
 from ingestd.media.webm_mux import Muxer
 from ingestd.sinks.hls import HlsSink
-from tests.live.tools import feed, spool
+from tests.live.tools import WitnessedHub, feed, spool
 from tests.support.captures import capture
+from tests.support.counting import read_beeps
 
 FPS = 30
+AAC_FRAME = 1024 / 44100
+ALL = (0.0, 99.0)
+
+
+def demuxed(name: str) -> tuple[Header, list[Frame]]:
+    """The header and the frames of a capture."""
+    events = SniffingDemuxer(max_frame=2**24).feed(capture(name).data())
+    frames = [event for event in events if isinstance(event, Frame)]
+    return next(event for event in events if isinstance(event, Header)), frames
 
 
 def slow_source(frames: int, shift: int) -> bytes:
     """The first *frames* pictures of a capture at 20 a second, all but the first *shift* ms late."""
-    demuxer = SniffingDemuxer(max_frame=2**24)
-    events = demuxer.feed(capture("gum-vp8-videoonly-250.webm").data())
-    header = next(event for event in events if isinstance(event, Header))
-    pictures = [event for event in events if isinstance(event, Frame)][:frames]
+    header, pictures = demuxed("gum-vp8-videoonly-250.webm")
     times = [0, *(n * 50 + shift for n in range(1, frames))]
     muxer = Muxer(header.tracks)
     return muxer.header() + muxer.mux(
-        tuple(evolve(f, timestamp=t * NS_PER_MS) for f, t in zip(pictures, times, strict=True))
+        tuple(evolve(f, timestamp=t * NS_PER_MS) for f, t in zip(pictures, times, strict=False))
     )
+
+
+def recorder(name: str, *, pictures: tuple[float, float] = ALL, sound: tuple[float, float] = ALL) -> bytes:
+    """Of a capture the pictures and the sound within the given seconds; the first keyframe stays."""
+    header, frames = demuxed(name)
+    spans = {t.number: pictures if t.kind is Kind.VIDEO else sound for t in header.tracks}
+    muxer = Muxer(header.tracks)
+    kept = [
+        frame
+        for frame in frames
+        if spans[frame.track][0] <= frame.timestamp / NS_PER_S < spans[frame.track][1]
+    ]
+    return muxer.header() + muxer.mux(tuple(kept))
+
+
+async def encoded(ffmpeg: str, directory: Path, recorders: list[bytes]) -> tuple[Spool, Spool]:
+    """The source and the program of *recorders*, ended."""
+    video = evolve(Video(), size=(320, 180), fps=FPS, preset="ultrafast")
+    pipeline = Pipeline(id="p", video=video, audio=Audio(), sinks=(HlsSink(name="hls"),))
+    (directory / "s").mkdir()
+    (directory / "p").mkdir()
+    async with (
+        spool(directory / "s") as source,
+        spool(directory / "p", name="program") as program,
+    ):
+        await feed(source, recorders)
+        source.end()
+        health = Health("cam", "encoder")
+        encoder = Encoder("cam", ffmpeg, pipeline, SupervisorConfig(), source.hub, program, health)
+        with trio.fail_after(60):
+            await encoder.run()
+        assert (health.restarts, health.last_error) == (0, None)
+        return source, program
+
+
+def seconds(spool: Spool, kind: Kind) -> list[float]:
+    """The timestamps of the program's pictures or sound."""
+    assert isinstance(spool.hub, WitnessedHub)
+    return [
+        at / NS_PER_S
+        for _, configuration, track, at, _, _ in spool.hub.live
+        if next(t for t in configuration.tracks if t.number == track).kind is kind
+    ]
 
 
 @pytest.mark.parametrize("shift", [0, 7, 14, 20, 25, 30])
 async def test_the_last_picture_is_shown(each_ffmpeg: str, tmp_path: Path, shift: int) -> None:
     """Wherever in a slot the source ends, its last picture has its frame in the program, the last one."""
     frames = 30
-    video = evolve(Video(), size=(320, 180), fps=FPS)
-    pipeline = Pipeline(id="p", video=video, audio=Audio(), sinks=(HlsSink(name="hls"),))
-    (tmp_path / "s").mkdir()
-    (tmp_path / "p").mkdir()
-    async with (
-        spool(tmp_path / "s") as source,
-        spool(tmp_path / "p", name="program") as program,
-    ):
-        await feed(source, [slow_source(frames, shift)])
-        source.end()
-        health = Health("cam", "encoder")
-        encoder = Encoder("cam", each_ffmpeg, pipeline, SupervisorConfig(), source.hub, program, health)
-        with trio.fail_after(60):
-            await encoder.run()
-        last = (frames - 1) * 50 + shift
-        # FFmpeg rounds a half up.
-        assert round(program.hub.last_timestamp[1] * FPS / NS_PER_S) == math.floor(last * FPS / 1000 + 0.5)
+    _, program = await encoded(each_ffmpeg, tmp_path, [slow_source(frames, shift)])
+    last = (frames - 1) * 50 + shift
+    # FFmpeg rounds a half up.
+    assert round(program.hub.last_timestamp[1] * FPS / NS_PER_S) == math.floor(last * FPS / 1000 + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param({"pictures": (0, 1.5)}, {}, id="pictures-end-early"),
+        pytest.param({"sound": (0, 1.5)}, {}, id="sound-ends-early"),
+        pytest.param({}, {"sound": (0.8, 99)}, id="sound-begins-late"),
+        pytest.param({}, {"sound": (0.8, 99), "pictures": (0, 1.5)}, id="and-pictures-end-early"),
+    ],
+)
+async def test_no_hole_where_recorders_follow_each_other(
+    each_ffmpeg: str, tmp_path: Path, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    """A track that ends before the other, or begins after it, leaves no hole between two encoders."""
+    vp8, vp9 = recorder("cv-vp8-250.webm", **first), recorder("cv-vp9-250.webm", **second)
+    _, program = await encoded(each_ffmpeg, tmp_path, [vp8, vp9, vp8])
+    pictures = seconds(program, Kind.VIDEO)
+    assert pictures == pytest.approx([n / FPS for n in range(len(pictures))], abs=0.001)
+    sound = seconds(program, Kind.AUDIO)
+    assert sound == pytest.approx([sound[0] + n * AAC_FRAME for n in range(len(sound))], abs=0.002)
+    assert sound[-1] == pytest.approx(pictures[-1], abs=3.0)
+
+
+async def test_sound_stays_in_its_place_from_recorder_to_recorder(each_ffmpeg: str, tmp_path: Path) -> None:
+    """One encoder for recorders of one kind: what a splice leaves between sounds does not add up."""
+    source, program = await encoded(each_ffmpeg, tmp_path, [recorder("cv-vp8-250.webm")] * 4)
+    assert isinstance(program.hub, WitnessedHub)
+    configuration = program.hub.live[0][1]
+    muxer = Muxer(configuration.tracks)
+    frames = tuple(
+        Frame(track, at, keyframe, payload) for _, _, track, at, keyframe, payload in program.hub.live
+    )
+    out = tmp_path / "program.mkv"
+    out.write_bytes(muxer.header() + muxer.mux(frames))
+    beeps = read_beeps(capture("cv-vp8-250.webm").path)
+    splices = [life.splice for life in source.intake.lives]
+    expected = [at + splice.offset / NS_PER_S for splice in splices if splice for at in beeps]
+    assert read_beeps(out) == pytest.approx(expected, abs=0.025)

@@ -62,7 +62,7 @@ def test_the_encoder_of_the_default_pipeline() -> None:
         *INPUT.split(),
         *f"-map 0:v:0 -filter:v fps=30,{CANVAS}".split(),
         *X264.format(expr=keyframes("0.008333")).split(),
-        *f"-map 0:a:0 -filter:a aresample=async=1 {AAC}".split(),
+        *f"-map 0:a:0 -filter:a aresample=async=1:min_hard_comp=0.02 {AAC}".split(),
         *OUTPUT.split(),
     ]
 
@@ -76,9 +76,13 @@ def test_an_encoder_that_goes_on() -> None:
     assert args == [
         *COMMON.format(fd=11).split(),
         *INPUT.split(),
-        *f"-map 0:v:0 -filter:v fps=30,trim=start=9.033333,{CANVAS}".split(),
+        *f"-map 0:v:0 -filter:v fps=30:start_time=0,trim=start=9.033333,{CANVAS}".split(),
         *X264.format(expr=keyframes("9.008333")).split(),
-        *f"-map 0:a:0 -filter:a aresample=async=1,atrim=start=9.011000 {AAC}".split(),
+        "-map",
+        "0:a:0",
+        "-filter:a",
+        "aresample=44100,aresample=async=1:min_hard_comp=0.02:first_pts=397385,atrim=start=9.011000",
+        *AAC.split(),
         *OUTPUT.split(),
     ]
 
@@ -109,6 +113,8 @@ def test_a_rate_that_is_no_whole_number() -> None:
     assert args[args.index("-filter:v") + 1].startswith("fps=29.97,")
     assert "/1.5)" in args[args.index("-force_key_frames") + 1]
     assert args[args.index("-g") + 1] == "90"
+    later = encoder_args("/bin/ff", video, Audio(), (VIDEO,), start=249 * NS_PER_S)
+    assert later[later.index("-filter:v") + 1].startswith("fps=29.97:start_time=200,trim=start=249.000000,")
 
 
 def test_a_writer_copies_and_may_use_its_protocols_only() -> None:

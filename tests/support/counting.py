@@ -27,6 +27,7 @@ from tests.support.packages import program
 
 NumberedFrame = tuple[float, int]
 Picture = tuple[float, float, float, float]
+Stretch = tuple[float, float]
 
 WHOLE: Picture = (0.0, 0.0, 1.0, 1.0)
 NO_NUMBER = -1
@@ -34,6 +35,7 @@ NO_NUMBER = -1
 _COLUMNS, _ROWS = 18, 50  # one column a bar, one row 2 % of the height: row 6 lies inside the number's bars
 _NUMBER_ROW, _FIRST_PLAIN_ROW = 6, 9
 _BEEP_HZ = 1000.0
+_SOUND = "aformat=sample_fmts=flt:channel_layouts=mono,asettb=1/sr,ashowinfo"
 
 
 class UnreadableMediaError(AssertionError):
@@ -100,7 +102,7 @@ def read_video(
 
 def read_flashes(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[float]:
     """The pts, in seconds, of the first white frame of every flash."""
-    return _flash_onsets(read_frames(source, ffmpeg, fmt=fmt))
+    return flashes_of(read_frames(source, ffmpeg, fmt=fmt))
 
 
 def read_beeps(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[float]:
@@ -108,8 +110,7 @@ def read_beeps(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None
 
     Timed by the decoded frames' pts, so that codec delay and priming count as a player counts them.
     """
-    graph = "aformat=sample_fmts=flt:channel_layouts=mono,asettb=1/sr,ashowinfo"
-    data, log = _decode(source, ffmpeg, ["-map", "0:a:0", "-af", graph, "-f", "f32le"], fmt)
+    data, log = _decode(source, ffmpeg, ["-map", "0:a:0", "-af", _SOUND, "-f", "f32le"], fmt)
     samples = np.frombuffer(data, np.float32)
     onsets: list[float] = []
     for start, rate, run in _contiguous_runs(log, samples):
@@ -117,18 +118,33 @@ def read_beeps(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None
     return onsets
 
 
+def read_sound(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[Stretch]:
+    """(begin, end) in seconds of each stretch of sound in which no timestamp is more than 5 ms off."""
+    data, log = _decode(source, ffmpeg, ["-map", "0:a:0", "-af", _SOUND, "-f", "f32le"], fmt)
+    runs = _contiguous_runs(log, np.frombuffer(data, np.float32))
+    return [(start, start + len(run) / rate) for start, rate, run in runs]
+
+
 def av_offset(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> float:
     """Median of (beep - flash) in seconds: positive when the sound is late. Unpaired ones are left out."""
     return offset_of(read_beeps(source, ffmpeg, fmt=fmt), read_flashes(source, ffmpeg, fmt=fmt))
 
 
+def flashes_of(frames: Sequence[VideoFrame]) -> list[float]:
+    """The pts of the first white frame of every flash among *frames*."""
+    if not frames:
+        return []
+    luma = np.array([frame.luma for frame in frames])
+    usual, brightest = float(np.median(luma)), float(luma.max())
+    if brightest - usual < 30:
+        return []
+    white = luma > (usual + brightest) / 2
+    return [frames[i].pts for i in range(1, len(frames)) if white[i] and not white[i - 1]]
+
+
 def offset_of(beeps: Sequence[float], flashes: Sequence[float]) -> float:
     """Median distance of each beep to its nearest flash, of those less than half a second apart."""
-    nearest = ((beep, min(flashes, key=lambda at: abs(at - beep))) for beep in beeps if flashes)
-    near = [beep - flash for beep, flash in nearest if abs(beep - flash) < 0.5]
-    if not near:
-        raise AssertionError(f"no beep has a flash within 0.5 s: beeps {beeps[:5]}…, flashes {flashes[:5]}…")
-    return float(np.median(near))
+    return float(np.median([beep - flash for beep, flash in _paired(beeps, flashes)]))
 
 
 def decode_errors(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[str]:
@@ -238,6 +254,15 @@ def _difference(
     )
 
 
+def _paired(beeps: Sequence[float], flashes: Sequence[float]) -> list[tuple[float, float]]:
+    """Each beep with its nearest flash, of those less than half a second apart."""
+    nearest = [(beep, min(flashes, key=lambda at: abs(at - beep))) for beep in beeps if flashes]
+    pairs = [(beep, flash) for beep, flash in nearest if abs(beep - flash) < 0.5]
+    if not pairs:
+        raise AssertionError(f"no beep has a flash within 0.5 s: beeps {beeps[:5]}…, flashes {flashes[:5]}…")
+    return pairs
+
+
 def _number(bars: npt.NDArray[np.float64]) -> int:
     white, black = float(bars[0]), float(bars[-1])
     if white - black < 60:
@@ -246,17 +271,6 @@ def _number(bars: npt.NDArray[np.float64]) -> int:
     for bar in bars[1:-1]:
         number = number << 1 | int(bar > (white + black) / 2)
     return number
-
-
-def _flash_onsets(frames: Sequence[VideoFrame]) -> list[float]:
-    if not frames:
-        return []
-    luma = np.array([frame.luma for frame in frames])
-    usual, brightest = float(np.median(luma)), float(luma.max())
-    if brightest - usual < 30:
-        return []
-    white = luma > (usual + brightest) / 2
-    return [frames[i].pts for i in range(1, len(frames)) if white[i] and not white[i - 1]]
 
 
 def _contiguous_runs(log: str, samples: npt.NDArray[np.float32]) -> list[tuple[float, int, Any]]:
@@ -292,7 +306,9 @@ def _beep_onsets(samples: Any, rate: int) -> list[float]:
 
 
 def _decode(source: str | Path, ffmpeg: str | None, options: list[str], fmt: str | None) -> tuple[bytes, str]:
-    argv = [*_input(source, ffmpeg, fmt, "info"), *options, "pipe:1"]
+    # Of a transport stream FFmpeg takes the first timestamp among the tracks in use for zero: use all.
+    unused = ["-map", "0", "-c", "copy", "-f", "null", "-"]
+    argv = [*_input(source, ffmpeg, fmt, "info"), *options, "pipe:1", *unused]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True)
     log = done.stderr.decode(errors="replace")
     if not done.stdout and done.returncode:

@@ -7,11 +7,13 @@ of the page's audio clock (see ``counting.py``); ``source="camera"`` is Chromium
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,17 +26,39 @@ PAGE = Path(__file__).with_name("publisher.html")
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """What one recorder did: the *mime* type it really used, each chunk it sent, and how the socket ended.
-
-    *chunks* are the messages in order; *close_code* is None while the socket is open.
-    """
+class Recorded:
+    """What one recorder sent: the *mime* type that it really used, and its messages in order."""
 
     mime: str
     chunks: list[bytes]
+
+    @property
+    def data(self) -> bytes:
+        """Its messages, back to back: a file."""
+        return b"".join(self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a page sent, recorder by recorder (those that sent anything), and how the socket ended.
+
+    *close_code* is None while the socket is open.
+    """
+
+    recorders: list[Recorded]
     close_code: int | None
     close_reason: str
     errors: list[str]
+
+    @property
+    def mime(self) -> str:
+        """The type that the first recorder really used; empty if it sent nothing."""
+        return self.recorders[0].mime if self.recorders else ""
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """The messages in order."""
+        return [chunk for recorder in self.recorders for chunk in recorder.chunks]
 
     @property
     def sizes(self) -> list[int]:
@@ -47,38 +71,43 @@ class Published:
         return b"".join(self.chunks)
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a recorder is to record: of what size, which tracks, and how."""
+
+    mime: str = VP8
+    width: int = 640
+    height: int = 360
+    fps: int = 30
+    video: bool = True
+    audio: bool = True
+    timeslice_ms: int = 250
+    keyframe_ms: int | None = None
+    bits_per_second: int = 1_500_000
+
+
 class Publisher:
-    """A page that can record. One recorder at a time: ``start``, then ``stop``."""
+    """A page that can record. One recorder at a time: ``start``, ``change`` as often as wanted, ``stop``."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
 
     async def start(
-        self,
-        ws_url: str,
-        *,
-        mime: str = VP8,
-        source: Literal["canvas", "camera"] = "canvas",
-        width: int = 640,
-        height: int = 360,
-        fps: int = 30,
-        timeslice_ms: int = 250,
-        keyframe_ms: int | None = None,
-        bits_per_second: int = 1_500_000,
+        self, ws_url: str, *, source: Literal["canvas", "camera"] = "canvas", **recording: Any
     ) -> None:
-        """Connect to *ws_url* and begin to record; returns when the socket is open, or refused."""
-        options = {
-            "url": ws_url,
-            "mime": mime,
-            "source": source,
-            "width": width,
-            "height": height,
-            "fps": fps,
-            "timeslice": timeslice_ms,
-            "keyframeInterval": keyframe_ms,
-            "bitsPerSecond": bits_per_second,
-        }
+        """Connect to *ws_url* and begin to record; returns when the socket is open, or refused.
+
+        *recording* are the fields of `Recording`.
+        """
+        options = {"url": ws_url, "source": source, **asdict(Recording(**recording))}
         await self.page.evaluate(f"publisher.start({json.dumps(options)})")
+
+    async def change(self, **recording: Any) -> None:
+        """End the recorder, send its last chunk, and begin another one (see `Recording`) on the same socket.
+
+        The picture's numbers and the beeps go on; a canvas keeps the frame rate that it was started with.
+        """
+        await self.page.evaluate(f"publisher.change({json.dumps(asdict(Recording(**recording)))})")
 
     async def wait_closed(self) -> None:
         """Block until the socket is closed, by whomever."""
@@ -96,11 +125,13 @@ class Publisher:
     async def result(self) -> Published:
         """Return what was sent up to now."""
         told: dict[str, Any] = await self.page.evaluate("publisher.result()")
-        data = base64.b64decode(told["data"])
-        ends = [sum(told["sizes"][: i + 1]) for i in range(len(told["sizes"]))]
+        data = io.BytesIO(base64.b64decode(told["bytes"]))
+        parts = [list(part) for _, part in groupby(told["chunks"], lambda chunk: chunk["part"])]
+        recorders = [
+            Recorded(part[0]["type"], [data.read(chunk["size"]) for chunk in part]) for part in parts
+        ]
         return Published(
-            mime=told["mime"],
-            chunks=[data[end - size : end] for end, size in zip(ends, told["sizes"], strict=True)],
+            recorders=recorders,
             close_code=told["closeCode"],
             close_reason=told["closeReason"],
             errors=told["errors"],

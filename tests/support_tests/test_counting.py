@@ -74,6 +74,17 @@ def test_timestamps_are_the_containers_own(ffmpeg: str, tmp_path: Path) -> None:
     assert counting.av_offset(path) == pytest.approx(SOUND_LATE, abs=0.003)
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.m3u8"])
+def test_sound_that_begins_late_is_late(name: str, each_ffmpeg: str, ffmpeg: str, tmp_path: Path) -> None:
+    """Sound from 300 ms on is one stretch from there on, also where FFmpeg would call that zero."""
+    options = (*FORMATS[name], "-bsf:a", "noise=drop='lt(n,14)'", "-muxdelay", "0", "-muxpreload", "0")
+    path = make(ffmpeg, tmp_path / name, *options)
+    ((begin, end),) = counting.read_sound(path, each_ffmpeg)
+    assert (begin, end) == pytest.approx((0.3, SECONDS), abs=0.03)
+    beeps = counting.read_beeps(path, each_ffmpeg)
+    assert beeps == pytest.approx([1.08, 2.08, 3.08], abs=0.003)
+
+
 def test_padded_picture_is_read_inside_its_frame(ffmpeg: str, tmp_path: Path) -> None:
     """Of a letter-boxed output the numbers are read where the picture is; outside of it there are none."""
     path = make(ffmpeg, tmp_path / "pad.mp4", *H264, graph="scale=320:180,pad=320:320:0:70:black")
