@@ -130,12 +130,18 @@ def end(closing: Closing) -> str:
 
 
 def notice(told: Notice) -> str:
-    """A notice as it is, with long strings cut; one that is still too long, without its fields."""
-    text = _encode(told.kind, **_cut(told.fields))
-    return text if len(text) <= MAX_NOTICE else _encode(told.kind, omitted=True)
+    """A notice as it is, with long strings cut; one that is still too long, without its fields.
+
+    So is one that cannot be JSON: a defect of who told it, which must not cost the publisher its stream.
+    """
+    try:
+        text = _encode(told.kind, **_cut(told.fields))
+    except (TypeError, ValueError):
+        text = ""
+    return text if 0 < len(text) <= MAX_NOTICE else _encode(told.kind, omitted=True)
 
 
-def _encode(kind: str, **fields: Any) -> str:
+def _encode(kind: str, /, **fields: Any) -> str:
     return json.dumps({"type": kind, **fields}, allow_nan=False, separators=(",", ":"))
 
 

@@ -229,7 +229,10 @@ def test_the_longest_notice() -> None:
     )
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_notice_that_is_no_json_is_a_defect(value: float) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        protocol.notice(Notice("pressure", {"behind_seconds": value}))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", object()])
+def test_a_notice_that_cannot_be_json_costs_nobody_a_stream(value: object) -> None:
+    assert protocol.notice(Notice("pressure", {"since": value})) == '{"type":"pressure","omitted":true}'
+
+
+def test_a_notice_may_call_its_fields_as_it_likes() -> None:
+    assert protocol.notice(Notice("warning", {"kind": 1, "at": 2})) == '{"type":"warning","kind":1,"at":2}'

@@ -294,6 +294,32 @@ async def test_the_session_ends_the_publisher(code: int, reason: str) -> None:
         assert await client.client.end() == "closed"
 
 
+async def test_a_session_that_ends_before_it_begins() -> None:
+    """There is no hello, and nothing that would come after it."""
+    async with receiver(Door(accepts=None)) as r:
+        client = await speaker(r)
+        await client.send(text("open", key=KEY))
+        await until(lambda: r.door.publications)
+        r.door.tell("warning", code="x")
+        r.door.publications[0].close(4500, "no room for a journal")
+        messages, closing = await client.hear_all()
+        assert messages == [{"type": "end", "code": 4500, "reason": "no room for a journal"}]
+        assert closing.code == 4500
+
+
+async def test_bytes_in_any_split_are_the_same_messages() -> None:
+    """One byte a segment: text, headers and chunks."""
+    sent = b"".join(
+        (chunk(0, b"a"), text("stats", bitrate=1), text("skip", to=3), chunk(3, b"b"), text("end"))
+    )
+    async with receiver() as r:
+        client = await opened(r)
+        for octet in sent:
+            await client.send(bytes([octet]))
+        assert await r.door.all_items() == [Chunk(b"a", 0, 0), Skip(3, ""), Chunk(b"b", 3, 0)]
+        assert r.door.publications[0].done
+
+
 async def test_a_daemon_that_stops_says_what_it_has_to_say() -> None:
     """Acknowledgement, drain, end, 1001: also when all tasks are cancelled at once."""
     async with receiver() as r:

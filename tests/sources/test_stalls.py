@@ -195,6 +195,16 @@ async def test_no_clock_runs_before_hello() -> None:
         assert await client.closing() == (4408, "stalled: no message for 1 s")
 
 
+async def test_silence_after_the_end_is_no_fault() -> None:
+    """While the last chunks wait for the journal, nothing is expected of the client."""
+    async with receiver(idle_timeout=1.0) as r:
+        client = await opened(r)
+        await client.send(chunk(0), text("end"))
+        await trio.sleep(1.6)
+        r.door.acknowledge(1)
+        assert (await client.closing())[0] == 1000
+
+
 async def test_words_are_no_media() -> None:
     """Text messages do not put idle_timeout off; chunks do."""
     async with receiver(idle_timeout=1.0) as r:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, cast
 
 import pytest
@@ -30,19 +31,23 @@ def received(wire: Wire, data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("begin", "code", "after"),
-    [("ping", 4410, 10), ("message", 4408, 20), ("nothing", 4408, 60)],
+    [("ping", 4410, 10), ("send", 4410, 10), ("message", 4408, 20), ("nothing", 4408, 60)],
 )
 async def test_each_fault_after_its_own_time(
     wire: Wire, autojump_clock: MockClock, begin: str, code: int, after: float
 ) -> None:
     """Not before it, and at most half the shortest time later."""
+    stuck = ExitStack()
     vitals = Vitals(CONFIG, wire)
     if begin == "ping":
         vitals.pinged()
+    elif begin == "send":
+        stuck.enter_context(vitals.sending())
     elif begin == "message":
         received(wire, frame(BINARY, bytes(100))[:50])
     began = trio.current_time()
-    assert (await wait_fault(vitals)).code == code
+    with stuck:
+        assert (await wait_fault(vitals)).code == code
     assert after <= trio.current_time() - began <= after + 5.1
 
 
@@ -83,9 +88,11 @@ async def test_all_clocks_stand_still_while_we_hold_back(wire: Wire, autojump_cl
     vitals = Vitals(CONFIG, wire)
     vitals.pinged()
     received(wire, frame(BINARY, bytes(100))[:50])
-    with vitals.holding_back():
-        with trio.move_on_after(3600):
-            await wait_fault(vitals)
+    with vitals.sending():
+        with vitals.holding_back():
+            with trio.move_on_after(3600):
+                await wait_fault(vitals)
+            assert vitals.check() is None
         assert vitals.check() is None
     began = trio.current_time()
     assert (await wait_fault(vitals)).code == 4410
