@@ -20,7 +20,7 @@ import trio
 from attrs import asdict, define, field, frozen
 
 from ingestd.errors import MediaError
-from ingestd.live.publication import Accepted, Chunk, Item, Publication, Skip
+from ingestd.live.publication import TAKEN_OVER, Accepted, Chunk, Item, Publication, Skip
 from ingestd.live.spool import Spool
 from ingestd.media.frames import NS_PER_S
 
@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 
 #: Close codes that a session asks for; see ``docs/publishing.md``.
 PROTOCOL_VIOLATION = 4400
-TAKEN_OVER = 4412
 MEDIA_REFUSED = 4415
 
 _MAX_GAPS = 100
@@ -177,14 +176,14 @@ class Ingest:
                 async for item in seat.items:
                     match item:
                         case Skip():
-                            self._skip(item, source)
+                            await self._skip(item, source)
                         case Chunk() if item.number not in (None, self.chunks):
                             reason = f"chunk {item.number} came instead of {self.chunks}"
                             seat.publication.close(PROTOCOL_VIOLATION, reason)
                             break
                         case Chunk():
                             await self._take(item, source, first=first, resumes=seat.resumes)
-                            first = False
+                            first = first and not item.data
         except MediaError as error:
             self.error = error
             seat.publication.close(MEDIA_REFUSED, f"the media cannot be parsed: {error}")
@@ -208,16 +207,23 @@ class Ingest:
                 "publisher_back", stream=self.stream, session=self.session, away_s=away, next=self.chunks
             )
 
-    def _skip(self, item: Skip, source: Spool) -> None:
+    async def _skip(self, item: Skip, source: Spool) -> None:
         if item.to <= self.chunks:
             return
         self._gap(source, item.reason, item.to - self.chunks)
         self.chunks = item.to
         self._skipped = True
+        await self.save()
+        self._acknowledge(source)
 
     async def _take(self, chunk: Chunk, source: Spool, *, first: bool, resumes: bool) -> None:
         begins: bool | None = True if first else None
         data, journal = chunk.data, source.journal
+        if not data:
+            self.chunks += 1
+            await self.save()
+            self._acknowledge(source)
+            return
         if chunk.number is not None:
             # One that does not resume counts its recorders anew.
             begins = chunk.recorder != self._recorder or (first and not resumes)
@@ -245,6 +251,10 @@ class Ingest:
             self._count(data)
             raise
         self._count(data)
+        self._acknowledge(source)
+
+    def _acknowledge(self, source: Spool) -> None:
+        # What a journal that was given up does not have is not acknowledged.
         if self._seat is not None and not source.lost.is_set():
             self._seat.publication.acknowledge(self.chunks)
 
@@ -269,6 +279,7 @@ class Ingest:
     def unstructure(self) -> dict[str, Any]:
         """As JSON, for `structure`."""
         return {
+            "next": self.chunks,
             "token": self._token.hex() if self._token else None,
             "recorder": self._recorder,
             "cuts": self.cuts,
@@ -281,6 +292,7 @@ class Ingest:
         """Go on from what was saved."""
         self._token = bytes.fromhex(saved["token"]) if saved["token"] else None
         self._recorder = saved["recorder"]
+        self.chunks = saved["next"]
         self.cuts, self.takeovers = saved["cuts"], saved["takeovers"]
         self.gap_count = saved["gap_count"]
         self.gaps.extend(Gap(**gap) for gap in saved["gaps"])
@@ -288,6 +300,7 @@ class Ingest:
     def interrupted(self, source: Spool, since: float) -> None:
         """An earlier daemon's session: its publisher has been gone *since* (s since 1970)."""
         assert source.journal is not None  # noqa: S101  it was restored from it
-        self.chunks, self.size = source.journal.chunks, source.journal.size
+        # Chunks that were empty, or never came, are only noted.
+        self.chunks, self.size = max(self.chunks, source.journal.chunks), source.journal.size
         self._lost_at, self._lost_why = since, "the daemon was away"
         self.cuts += 1

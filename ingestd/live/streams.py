@@ -12,13 +12,11 @@ from ingestd.config import Config, StreamConfig
 from ingestd.errors import PublishRefused
 from ingestd.live.ingest import Seat
 from ingestd.live.journal import JournalWriter
-from ingestd.live.publication import Item, Publication, Resume
+from ingestd.live.publication import RESUME_REFUSED, SESSION_OVER, Item, Publication, Resume
 from ingestd.live.session import Session
 
 #: Close codes of a refusal; see ``docs/publishing.md``.
 UNKNOWN_KEY = 4401
-RESUME_REFUSED = 4403
-SESSION_OVER = 4404
 ALREADY_LIVE = 4409
 TOO_MANY_STREAMS = 4429
 GOING_AWAY = 1001
