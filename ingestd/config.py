@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from attrs import Factory, field, frozen
 
 from ingestd.ranges import (
+    colour,
     duration_between,
     each,
     number_between,
@@ -21,6 +22,7 @@ from ingestd.ranges import (
     picture_size,
     rate_between,
     size_between,
+    text_at_most,
 )
 
 Seconds: TypeAlias = Annotated[float, "duration"]
@@ -193,6 +195,17 @@ class PublisherConfig:
 
 
 @frozen(slots=True, kw_only=True)
+class Slate:
+    """What the program shows while its publisher is away. *image* and *colour* fill the canvas."""
+
+    show: Literal["hold", "colour", "image"] = "hold"
+    after: Seconds = field(default=2.0, validator=duration_between("100ms", "1h"))
+    colour: str = field(default="#101014", validator=colour)
+    image: FilePath = ""
+    text: str = field(default="", validator=text_at_most(200))
+
+
+@frozen(slots=True, kw_only=True)
 class Pipeline:
     """One ``pipelines/<id>.toml``. *sinks* are the sink types' own option classes, see ``ingestd.sinks``."""
 
@@ -200,6 +213,7 @@ class Pipeline:
     video: Video = Video()
     audio: Audio = Audio()
     publisher: PublisherConfig = PublisherConfig()
+    slate: Slate = Slate()
     sinks: tuple[Any, ...] = ()
 
 

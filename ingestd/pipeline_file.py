@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from ingestd.config import Audio, Pipeline, PublisherConfig, Video
+from ingestd.config import Audio, Pipeline, PublisherConfig, Slate, Video
 from ingestd.credentials import CredentialError, locate, read_secret
 from ingestd.names import NAME, NAME_EXPECTED
 from ingestd.problems import Report
@@ -18,7 +18,7 @@ from ingestd.structure import did_you_mean, join, type_name, unknown_key
 #: ``type`` in ``[[sinks]]`` → option class, as `ingestd.sinks.SINKS` has them.
 SinkTypes: TypeAlias = Mapping[str, type[Any]]
 
-_TABLES: dict[str, type[Any]] = {"video": Video, "audio": Audio, "publisher": PublisherConfig}
+_TABLES: dict[str, type[Any]] = {"video": Video, "audio": Audio, "publisher": PublisherConfig, "slate": Slate}
 _PARTS = (*_TABLES, "sinks")
 
 
@@ -41,13 +41,26 @@ def load_pipeline(path: Path, sink_types: SinkTypes, report: Report) -> Pipeline
     video: Video | None = parts.get("video")
     if video is not None and video.codec != "copy" and video.maxrate < video.bitrate:
         report.add(path, "video.maxrate", "expected at least video.bitrate; raise it, or lower the bitrate")
+    slate: Slate | None = parts.get("slate")
+    if slate is not None:
+        _check_slate(path, slate, video, report)
     if len(report.problems) > before:
         return None
     return Pipeline(id=path.stem, **parts)
 
 
+def _check_slate(path: Path, slate: Slate, video: Video | None, report: Report) -> None:
+    if slate.show != "hold" and video is not None and video.codec == "copy":
+        expected = 'nothing is encoded with video.codec = "copy"; expected "hold", or video.codec = "h264"'
+        report.add(path, "slate.show", expected)
+    if slate.show == "image" and not slate.image:
+        report.add(path, "slate.image", 'expected the path of a picture, as slate.show is "image"')
+
+
 def check_files(path: Path, pipeline: Pipeline, report: Report) -> None:
-    """Note each file that *pipeline*'s sinks name and that cannot be used."""
+    """Note each file that *pipeline* names and that cannot be used."""
+    if pipeline.slate.image and not os.access(locate(pipeline.slate.image), os.R_OK):
+        report.add(path, "slate.image", f"there is no readable file {pipeline.slate.image}")
     for sink in pipeline.sinks:
         for attribute in attrs.fields(type(sink)):
             value = getattr(sink, attribute.name)

@@ -6,6 +6,7 @@ calls them field by field, in order to report every field.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -86,3 +87,19 @@ def _between(low: float, high: float, show: Callable[[float], str], zero: str) -
             raise ValueError(f"expected {allowed}; got {show(value)}")
 
     return validate
+
+
+def colour(_instance: Any, _attribute: Any, value: str) -> None:
+    """A colour as HTML spells it, ``#rrggbb``."""
+    if re.fullmatch("#[0-9a-fA-F]{6}", value) is None:
+        raise ValueError('expected a colour like "#101014"')
+
+
+def text_at_most(longest: int) -> Validator:
+    """Text of at most *longest* characters, with line breaks but no other control characters."""
+
+    def check(_instance: Any, _attribute: Any, value: str) -> None:
+        if len(value) > longest or any(c != "\n" and not c.isprintable() for c in value):
+            raise ValueError(f"expected at most {longest} printable characters, or line breaks")
+
+    return check

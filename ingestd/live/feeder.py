@@ -33,7 +33,9 @@ class Feeder:
     anew: bool = False
     following: Batch | None = None
     ended: bool = False
+    paused: bool = False
     bytes: int = 0
+    _receiving: trio.CancelScope | None = None
 
     async def configuration(self) -> Configuration | None:
         """Wait for the first frames and tell their configuration; None if there will be none."""
@@ -42,11 +44,20 @@ class Feeder:
         return self.following.configuration if self.following else None
 
     async def _receive(self) -> None:
+        self.following = None
         try:
-            self.following = await self.subscription.receive()
+            with trio.CancelScope() as self._receiving:
+                self.following = await self.subscription.receive()
         except trio.EndOfChannel:
-            self.following = None
             self.ended = True
+        finally:
+            self._receiving = None
+
+    def pause(self) -> None:
+        """End the run if all that there is has been written; what comes later is left where it is."""
+        if self._receiving is not None and self.following is None and not self.subscription.is_behind:
+            self.paused = True
+            self._receiving.cancel()
 
     async def feed(self, stdin: Input) -> None:
         """Write until the hub's end or the next run."""

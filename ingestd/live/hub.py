@@ -140,6 +140,11 @@ class Subscription:
         self._drop_to(following.seq if following else hub.next_seq)
         self._needs_start = following is None
 
+    @property
+    def is_behind(self) -> bool:
+        """True if there is something to receive."""
+        return self.cursor < self._hub.next_seq
+
     def close(self) -> None:
         """Give up the place; idempotent."""
         self._hub.unsubscribe(self)

@@ -43,7 +43,8 @@ def plan(pipeline: Pipeline, configuration: Configuration) -> Plan:
     if wanted == "copy":
         return Plan("copy", "copy")
     sinks = [sink for sink in pipeline.sinks if not is_raw(sink)]
-    if wanted == "h264" and sinks:
+    # A slate is made as the encoder makes its frames.
+    if (wanted == "h264" or pipeline.slate.show != "hold") and sinks:
         return Plan("encode", "encode")
     video: Treatment = "copy"
     audio: Treatment = "copy"

@@ -40,6 +40,7 @@ from ingestd.live.plan import Plan, is_raw, plan
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.retention import place_of
+from ingestd.live.slate import Absence, encode_loop
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, State
 from ingestd.live.writer import Writer
@@ -90,6 +91,7 @@ class Session:
     id: str = field(factory=lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z")
     saved: dict[str, Any] | None = None
     ingest: Ingest = field(init=False)
+    _absence: Absence = field(factory=Absence)
     _ending: Literal["end", "hand_over"] | None = None
     _stopping: trio.Event = field(factory=trio.Event)
 
@@ -170,6 +172,7 @@ class Session:
 
     def _present(self, present: bool) -> None:
         """A publisher has come, or was lost."""
+        self._absence.tell(present)
         if present:
             self._enter(StreamState.LIVE if self.program is not None else StreamState.CONNECTING)
         else:
@@ -292,9 +295,12 @@ class Session:
             program = await self._spool("program", journals)
             background.start_soon(program.trim_forever)
             self.program = program.hub
+            slate, video, audio = self.pipeline.slate, self.pipeline.video, self.pipeline.audio
+            loop = await encode_loop(self.ffmpeg, slate, video, audio) if slate.show != "hold" else None
             self.encoder = Encoder(
                 self.stream, self.ffmpeg, self.pipeline, self.config.supervisor, source.hub, program,
                 Health(self.stream, "encoder"), self.config.ffmpeg.threads,
+                slate=loop, absence=self._absence, notes=Notes(self.directory / "encoder.json"),
             )  # fmt: skip
             live.start_soon(self._encode, self.encoder)
         if self.ingest.publication is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
+from pathlib import Path
 
 from attrs import define, field, frozen
 
@@ -47,6 +48,7 @@ def encoder_args(
     start: int | None = None,
     audio_start: int | None = None,
     origin: int = 0,
+    shift: int = 0,
     copy_video: bool = False,
     copy_audio: bool = False,
     threads: int = 0,
@@ -60,7 +62,8 @@ def encoder_args(
 
     *start* and *audio_start* (ns on the timeline) cut off what an earlier life has encoded: the
     first frame out is an IDR in the first missing slot of the fixed-rate grid, and keyframes go on
-    in the phase that they had since *origin* (ns), the program's first frame. A source that begins later
+    in the phase that they had since *origin* (ns), the program's first frame. By *shift* (ns) the program
+    is later than the source, for slates that it has shown. A source that begins later
     is filled up with its first picture, and with silence.
     """
     kinds = {track.kind for track in tracks}
@@ -75,7 +78,7 @@ def encoder_args(
         fill = _generated(f"anullsrc=r={audio.sample_rate}:cl={layout}", audio_start)
         sound = "1:a:0"
     return [
-        *_common(exe, progress_fd), *_INPUT, *fill,
+        *_common(exe, progress_fd), *(["-itsoffset", _seconds(shift)] if shift else []), *_INPUT, *fill,
         "-map", picture, *(["-c:v", "copy"] if copy_video else _video_args(video, start, origin)),
         *(["-threads", str(threads)] if threads else []),
         "-map", sound, *(["-c:a", "copy"] if copy_audio else _audio_args(audio, audio_start)),
@@ -89,6 +92,54 @@ def encoder_args(
     ]  # fmt: skip
 
 
+def slate_args(
+    exe: str,
+    video: Video,
+    audio: Audio,
+    *,
+    colour: str,
+    image: Path | None = None,
+    text_file: Path | None = None,
+) -> list[str]:
+    """A still picture and silence, as `encoder_args` would encode them, in Matroska on stdout.
+
+    *colour* (``#rrggbb``) fills the canvas, or is behind *image*. *text_file* holds the words to show; its
+    path may have no character that means something to a filter.
+    """
+    width, height = video.size
+    canvas = f"color=c=0x{colour[1:]}:s={width}x{height}:r={video.fps:.12g}"
+    layout = "mono" if audio.channels == 1 else "stereo"
+    picture = [
+        "-f",
+        "lavfi",
+        "-i",
+        canvas,
+        "-f",
+        "lavfi",
+        "-i",
+        f"anullsrc=r={audio.sample_rate}:cl={layout}",
+    ]
+    over, words = "[0:v]null[p]", ""
+    if image is not None:
+        picture += ["-protocol_whitelist", "file", "-i", f"file:{image}"]
+        fit = f"scale={width}:{height}:force_original_aspect_ratio=decrease"
+        over = f"[2:v]{fit}[i];[0:v][i]overlay=(W-w)/2:(H-h)/2:eof_action=repeat[p]"
+    if text_file is not None:
+        size = height // 14
+        words = (
+            f",drawtext=textfile={text_file}:expansion=none:fontcolor=white:fontsize={size}"
+            f":line_spacing={size // 3}:box=1:boxcolor=black@0.45:boxborderw=16:x=(w-text_w)/2:y=(h-text_h)/2"
+        )
+    graph = f"{over};[p]{','.join(_picture_filters(video))}{words},{_COLOURS}[v]"
+    return [
+        exe, "-hide_banner", "-nostdin", "-loglevel", "level+warning", *picture,
+        "-filter_complex", graph, "-map", "[v]", "-map", "1:a", *_x264_args(video, 0),
+        "-c:a", audio.codec, "-ar", str(audio.sample_rate), "-ac", str(audio.channels),
+        "-b:a", str(audio.bitrate), "-t", f"{video.keyframe_interval:.12g}",
+        "-avoid_negative_ts", "disabled", "-f", "matroska", "-protocol_whitelist", "pipe", "-y", "pipe:1",
+    ]  # fmt: skip
+
+
 def _generated(source: str, start: int | None) -> list[str]:
     """An input that FFmpeg makes up, from *start* (ns on the timeline) on; the real one paces it."""
     # A second early: what is before the start is cut off as the real source's would be.
@@ -97,27 +148,38 @@ def _generated(source: str, start: int | None) -> list[str]:
 
 
 def _video_args(video: Video, start: int | None, origin: int) -> list[str]:
-    width, height = video.size
     filters = [f"fps={video.fps:.12g}"]
     if start is not None:
         # From a moment that lies on the grid, else `fps` would round otherwise than the life before.
         on_grid = start // _ON_GRID * _ON_GRID // NS_PER_S
         filters = [f"fps={video.fps:g}:start_time={on_grid}", f"trim=start={_seconds(start)}"]
-    filters += [
-        # Phones rotate: any picture goes, whole, onto one canvas.
+    filters += [*_picture_filters(video), _COLOURS]
+    return ["-filter:v", ",".join(filters), *_x264_args(video, 0 if start is None else start - origin)]
+
+
+#: Whatever the source says of its colours, the program says one thing: its headers never change.
+_COLOURS = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+
+
+def _picture_filters(video: Video) -> list[str]:
+    """Phones rotate: any picture goes, whole, onto one canvas."""
+    width, height = video.size
+    return [
         f"scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2"
         ":out_color_matrix=bt709:out_range=tv",
         f"pad={width}:{height}:-1:-1",
         "setsar=1",
         "format=yuv420p",
-        # Whatever the source says of its colours, the program says one thing: its headers never change.
-        "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709",
     ]
+
+
+def _x264_args(video: Video, phase: int) -> list[str]:
+    """The encoder's options, all of which show in the codec configuration; *phase* (ns) of the keyframes."""
     return [
-        "-filter:v", ",".join(filters), "-chroma_sample_location", "left",
+        "-chroma_sample_location", "left",
         "-c:v", "libx264", "-preset", video.preset, "-tune", "zerolatency", "-profile:v", video.profile,
         "-b:v", str(video.bitrate), "-maxrate", str(video.maxrate), "-bufsize", str(video.bufsize),
-        "-force_key_frames", f"expr:{_keyframe_expression(video, 0 if start is None else start - origin)}",
+        "-force_key_frames", f"expr:{_keyframe_expression(video, phase)}",
         # -g only bounds the distance, should a forced one fail to come.
         "-sc_threshold", "0", "-bf", "0", "-g", str(round(video.fps * video.keyframe_interval * 2)),
     ]  # fmt: skip
