@@ -160,17 +160,19 @@ class Recording:
         self._reach = dict(note.reach)
         self._latest = dict(note.reach)
         if note.part is None:
-            self._overlap = Overlap.of_reach(note.reach)
-            return min(note.reach.values()) - _MAX_LAG if note.reach else None
+            newest = max(note.reach.values(), default=0)
+            self._overlap = Overlap(dict(note.reach), expected=newest + NS_PER_S)
+            return min(note.reach.values(), default=0) - _MAX_LAG
         file = root / note.part.name
         try:
             part = Part.reopen(file, note.part)
         except (FileNotFoundError, ValueError, IngestdError) as error:
             log.warning("recording_begun_again", stream=self.stream, file=note.part.name, cause=str(error))
-            self._torn, self._overlap = note.part, Overlap.of_reach(note.reach, note.part.begins)
+            self._torn = note.part
+            self._overlap = Overlap(dict(note.reach), expected=note.part.begins)
             return note.part.begins
         self._files, self.file, self._part, self._note = note.part.number, file, part, note.part
-        self._overlap = Overlap.of_file(part.ends, part.time)
+        self._overlap = Overlap.of_file(note.reach, part.ends, part.time)
         self._latest.update(part.latest)
         return max(part.begins, min(part.latest.values()) - _MAX_LAG)
 
@@ -195,7 +197,7 @@ class Recording:
             )  # fmt: skip
         if not frames:
             return None
-        if not overlap.ends:
+        if overlap.is_over:
             self._late_frames += overlap.dropped
             self._overlap = None
         return evolve(batch, frames=tuple(frames), size=weight(frames))

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from ingestd.live.batch import Configuration
 from ingestd.live.notes import Notes
-from ingestd.media.frames import NS_PER_S, Frame
+from ingestd.media.frames import Frame
 from ingestd.sinks.file import FileSink
 
 _PREFIX, _SUFFIX = "recording-", ".json"
@@ -85,18 +85,18 @@ def all_notes(directory: Path) -> list[RecordingNote]:
 
 @define(eq=False)
 class End:
-    """Where a track ends in a file: its *newest* frame's time and, in decode order, the *last* frame."""
+    """Where a track ends in a file, in ms: its *newest* frame and, in decode order, the *last* one."""
 
+    first: int
     newest: int
-    first: int = 0
+    last: tuple[int, bytes] = (0, b"")
     frames: int = 0
-    last: tuple[int, bytes] | None = None
     skipped: int = 0
 
     @property
-    def step(self) -> float | None:
-        """From one frame to the next, on average; None if that cannot be said."""
-        return (self.newest - self.first) / (self.frames - 1) if self.frames > 1 else None
+    def step(self) -> float:
+        """From one frame to the next, on average; 0 if that cannot be said."""
+        return (self.newest - self.first) / (self.frames - 1) if self.frames > 1 else 0.0
 
     def missing(self, time: int) -> int:
         """How many frames there were before *time*, as far as their distance tells."""
@@ -105,64 +105,67 @@ class End:
 
 @define(eq=False)
 class Overlap:
-    """Knows those frames of a program that comes again which files have, up to *ends*, by track.
+    """Knows those frames of a program that comes again which files have.
 
-    *time* gives a frame's time in the unit of the ends. A track goes on behind its last frame, or, where
-    that does not come, with the first one (of pictures: the first keyframe) beyond the newest. If the
-    program begins later than *expected*, there is a gap: *gaps* counts them, *dropped* the frames of
-    which it is known that they are lost in them.
+    Finished files have each track up to *reach* (ns), the one that is gone on with up to its *ends*. There
+    a track goes on behind its last frame or, where that does not come, with the first one (of pictures:
+    the first keyframe) beyond the newest. If the program begins later than *expected* there is a gap:
+    *gaps* counts them, *dropped* the frames of which it is known that they are lost in them.
     """
 
-    ends: dict[int, End]
-    time: Callable[[Frame], int]
+    reach: dict[int, int]
     expected: float
+    ends: dict[int, End] = field(factory=dict)
+    time: Callable[[Frame], int] = lambda frame: frame.timestamp
     gaps: int = 0
     dropped: int = 0
     _began: bool = False
 
     @classmethod
-    def of_file(cls, ends: Mapping[int, End], time: Callable[[Frame], int]) -> Overlap:
+    def of_file(
+        cls, reach: Mapping[int, int], ends: Mapping[int, End], time: Callable[[Frame], int]
+    ) -> Overlap:
         """With a file whose blocks have their *time* in ms."""
-        expected = max((end.newest + 1.5 * (end.step or 1000) for end in ends.values()), default=0.0)
-        return cls(dict(ends), time, expected)
+        expected = max(end.newest + 1.5 * (end.step or 1000) for end in ends.values())
+        return cls(dict(reach), expected, dict(ends), time)
 
-    @classmethod
-    def of_reach(cls, reach: Mapping[int, int], expected: int | None = None) -> Overlap:
-        """With finished files that end at *reach* (ns), when the next was to begin at *expected* (ns)."""
-        ends = {track: End(newest) for track, newest in reach.items()}
-        if expected is None:
-            expected = max(reach.values(), default=0) + NS_PER_S
-        return cls(ends, lambda frame: frame.timestamp, expected)
+    @property
+    def is_over(self) -> bool:
+        """Whether all that is still to come is new."""
+        return not self.reach and not self.ends
 
     def has(self, frame: Frame, configuration: Configuration) -> bool:
         """Whether *frame* is in a file already, or no use any more. To be asked once of each, in order."""
         if not self._began:
             self._began = True
-            self._measure(frame)
-        end = self.ends.get(frame.track)
+            self._measure(self.time(frame))
+        track = frame.track
+        if track in self.reach:
+            if frame.timestamp <= self.reach[track]:
+                return True
+            del self.reach[track]
+        end = self.ends.get(track)
         if end is None:
             return False
-        time = self.time(frame)
+        time, video = self.time(frame), configuration.video
         if time > end.newest:
-            video = configuration.video
-            if video is not None and frame.track == video.number and not frame.keyframe:
+            if video is not None and track == video.number and not frame.keyframe:
                 end.skipped += 1
                 return True
             self.gaps += bool(end.skipped)
             self.dropped += end.skipped
-            del self.ends[frame.track]
+            del self.ends[track]
             return False
-        if end.last is not None and (time, frame.payload) == end.last:
-            del self.ends[frame.track]
+        if (time, frame.payload) == end.last:
+            del self.ends[track]
         return True
 
-    def _measure(self, first: Frame) -> None:
-        """Count what is missing before *first*, the program's first frame that can still be had."""
-        time = self.time(first)
-        if time <= self.expected:
+    def _measure(self, first: int) -> None:
+        """Count what is missing before *first*, the time of the first frame that can still be had."""
+        if first <= self.expected:
             return
         self.gaps += 1
         newest = max((end.newest for end in self.ends.values()), default=0)
         for end in self.ends.values():
             if newest - end.newest < _ABREAST_MS:
-                self.dropped += end.missing(time)
+                self.dropped += end.missing(first)
