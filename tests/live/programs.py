@@ -18,11 +18,12 @@ from ingestd.live.batch import Configuration, Mark
 from ingestd.live.hub import Hub
 from ingestd.live.recording import Recording
 from ingestd.media import webm_codecs as ids
-from ingestd.media.ebml import children, read_uint
+from ingestd.media.ebml import children, read_head, read_uint
 from ingestd.media.frames import NS_PER_MS, NS_PER_S, Frame, SegmentStart
-from tests.live.tools import AUDIO, BOTH, VIDEO, hub_config
+from tests.live.tools import AUDIO, BOTH, VIDEO, WitnessedHub, feed, hub_config, spool
 from tests.media.test_webm_mux import segment_children
 from tests.media.tools import demux, frames_of, header_of
+from tests.support.captures import capture
 
 _PICTURE, _PACKET = 33_366_667, 21_333_333  # neither is a whole number of ms
 _ORDER_OF_B = (0, 3, 1, 2)  # a group of four as it is decoded
@@ -102,6 +103,16 @@ def made_up(rng: random.Random, kind: str, seconds: float = 6.0) -> Program:
             configuration = other
         program.frames.append((configuration, frame))
     return program
+
+
+async def captured(name: str, directory: Path) -> Program:
+    """The program that is the capture *name*, copied."""
+    (directory / "captured").mkdir()
+    async with spool(directory / "captured") as made:
+        await feed(made, capture(name).chunks())
+        made.end()
+        assert isinstance(made.hub, WitnessedHub)
+        return Program([(configuration, Frame(*rest)) for _, configuration, *rest in made.hub.live])
 
 
 def payload(rng: random.Random, number: int, *, short: bool = False) -> bytes:
@@ -192,8 +203,24 @@ def in_file(path: Path) -> Frames:
 
     (Where a file's zero lies depends on how much of a lagging track is known when it begins.)
     """
+    return by_track(frames_of(demux([path.read_bytes()])))
+
+
+def whole_frames(data: bytes) -> Frames:
+    """The frames of the whole clusters at the beginning of a part."""
+    events = demux([data])
+    starts = [index for index, event in enumerate(events) if isinstance(event, SegmentStart)]
+    cluster = read_head(data, events[starts[-1]].offset, len(data), 0) if starts else None
+    if cluster is not None and events[starts[-1]].offset + cluster[1] + cluster[2] > len(data):
+        del events[starts[-1] :]
+    return by_track(frames_of(events))
+
+
+def by_track(frames: list[Frame]) -> Frames:
+    """*frames* in comparable form."""
     found: Frames = {}
-    frames = frames_of(demux([path.read_bytes()]))
+    if not frames:
+        return found
     zero = next(frame.timestamp for frame in frames if frame.track == min(f.track for f in frames))
     for frame in frames:
         time = round((frame.timestamp - zero) / NS_PER_MS)
@@ -211,7 +238,7 @@ def in_files(root: Path) -> dict[str, Frames]:
 
 
 def assert_seekable(path: Path) -> None:
-    """Fail unless there is a cue for each cluster that begins with a keyframe of the first track, and no other."""
+    """Fail unless the cues name the clusters that begin with a keyframe of the first track, and no others."""
     data = path.read_bytes()
     events = demux([data])
     track = header_of(events).tracks[0].number
