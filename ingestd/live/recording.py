@@ -168,7 +168,7 @@ class Recording:
             part = Part.reopen(file, note.part)
         except (FileNotFoundError, ValueError, IngestdError) as error:
             log.warning("recording_begun_again", stream=self.stream, file=note.part.name, cause=str(error))
-            self._torn = note.part
+            self._torn, self._files = note.part, note.part.number - 1
             self._overlap = Overlap(dict(note.reach), expected=note.part.begins)
             return note.part.begins
         self._files, self.file, self._part, self._note = note.part.number, file, part, note.part
