@@ -33,9 +33,10 @@ from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
 from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
 from ingestd.live.orphans import end_orphans, marking
-from ingestd.live.recovery import recover
+from ingestd.live.recovery import claimed, recover
 from ingestd.live.retention import retain_forever
 from ingestd.live.revival import revive
+from ingestd.live.session import Session
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
 from ingestd.sources import websocket
@@ -126,8 +127,6 @@ async def _run(
     log.info("daemon_starting", version=__version__, ffmpeg=ffmpeg.version, state_dir=str(state))
     # Before anything is read or written here: a writer of an earlier life may come to itself at any time.
     await end_orphans()
-    # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
-    await services.start(recover, state / "recordings", ffmpeg.path, state / "catalog")
     writer = JournalWriter(config.journal.ack, config.journal.min_free)
     await services.start(writer.run)
     lag = LoopLag()
@@ -135,7 +134,10 @@ async def _run(
     services.start_soon(retain_forever, config)
     async with trio.open_nursery() as sessions:
         streams = Streams(config, ffmpeg.path, writer, sessions)
-        for session in await revive(config, ffmpeg.path, writer):
+        revived = await revive(config, ffmpeg.path, writer)
+        # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
+        await services.start(_recover, config, ffmpeg, revived)
+        for session in revived:
             streams.start(session)
         app = create_app(streams, ring, lag)
         bind = config.control.bind
@@ -149,6 +151,20 @@ async def _run(
         streams.drain()
         # A session ends itself within shutdown.timeout; this holds should that fail.
         sessions.cancel_scope.deadline = trio.current_time() + config.shutdown.timeout + 5
+
+
+async def _recover(
+    config: Config, ffmpeg: Ffmpeg, revived: list[Session], *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Finish the recordings that no session goes on with."""
+    state = config.storage.state_dir
+    recordings = state / "recordings"
+    taken: set[Path] = set()
+    for session in revived:
+        taken |= await trio.to_thread.run_sync(claimed, session.directory, recordings / session.stream)
+    await recover(
+        recordings, ffmpeg.path, state / "catalog", except_for=frozenset(taken), task_status=task_status
+    )
 
 
 async def _listen(

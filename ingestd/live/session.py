@@ -39,6 +39,7 @@ from ingestd.live.notes import Notes
 from ingestd.live.plan import Plan, is_raw, plan
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
+from ingestd.live.resume import notes_of
 from ingestd.live.retention import place_of
 from ingestd.live.slate import Absence, encode_loop
 from ingestd.live.spool import Spool
@@ -324,7 +325,8 @@ class Session:
         health = Health(self.stream, sink.name)
         config = self.config.supervisor
         if isinstance(sink, FileSink):
-            return Recording(self.stream, self.ffmpeg, sink, place, config, program, health)
+            notes = notes_of(self.directory, sink)
+            return Recording(self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes)
         return Writer(self.stream, self.ffmpeg, sink, place, config, program, health)
 
     async def _encode(self, encoder: Encoder) -> None:

@@ -97,7 +97,8 @@ class Muxer:
         body_at = segment_at + 8
         info_at = body_at + len(room)
         duration_at += info_at + 4 + len(vint(len(info) - 4))
-        self._header = head + unknown_size(8) + room + info + _tracks(tracks)
+        self._tracks = _tracks(tracks)
+        self._header = head + unknown_size(8) + room + info + self._tracks
         self._index = (
             SeekIndex(
                 segment_size_at=segment_at,
@@ -120,6 +121,14 @@ class Muxer:
     def header(self) -> bytes:
         """Return the init segment: EBML head, Segment of unknown size, Info, Tracks. The same each time."""
         return self._header
+
+    def describes(self, tracks: Sequence[Track]) -> bool:
+        """Whether the header says the same as one of *tracks* would: their frames can follow."""
+        return _tracks(tracks) == self._tracks
+
+    def time(self, frame: Frame) -> int:
+        """The time of *frame*'s block in milliseconds: the nearest one, CodecDelay added back."""
+        return self._block_time(frame, self._start)
 
     def mux(self, frames: Iterable[Frame]) -> bytes:
         """Return *frames*, in decode order, as one or more whole Clusters; nothing for no frames.
@@ -156,7 +165,8 @@ class Muxer:
         """Go on with a file that an earlier muxer of the same tracks began: nothing is written twice.
 
         Pass what a demuxer makes of the whole file, in any portions, then `resume`; `header` is
-        not written again. Raises ValueError if the file does not begin with this muxer's header.
+        not written again. The frames' times are the file's: *start* is off already. Raises ValueError
+        if the file does not begin with this muxer's header.
         """
         for event in events:
             if isinstance(event, Header):
@@ -165,7 +175,7 @@ class Muxer:
             elif isinstance(event, SegmentStart):
                 self._cue_at = event.offset
             elif isinstance(event, Frame):
-                time = self._time(event)
+                time = self._block_time(event, 0)
                 self._reach(event, time)
                 if event.track in self._cue_tracks and self._cue_at is not None:
                     if event.keyframe:
@@ -195,15 +205,14 @@ class Muxer:
         if self._index:
             self._index.reach(time + (frame.duration or self._default[frame.track]) / NS_PER_MS)
 
-    def _time(self, frame: Frame) -> int:
-        """The time of a frame's block in milliseconds: the nearest one, CodecDelay added back."""
-        return (frame.timestamp - self._start + self._delays[frame.track] + NS_PER_MS // 2) // NS_PER_MS
+    def _block_time(self, frame: Frame, start: int) -> int:
+        return (frame.timestamp - start + self._delays[frame.track] + NS_PER_MS // 2) // NS_PER_MS
 
     def _in_order(self, frames: Iterable[Frame]) -> list[tuple[int, Frame]]:
         newest: dict[int, int] = {}
         keyed = []
         for frame in frames:
-            time = self._time(frame)
+            time = self.time(frame)
             if time < 0:
                 self._dropped += 1
                 continue

@@ -16,7 +16,8 @@ from ingestd.config import SupervisorConfig
 from ingestd.errors import FatalFailure
 from ingestd.live import recording as module
 from ingestd.live.hub import Configuration, Hub
-from ingestd.live.recording import PART, Recording
+from ingestd.live.part import PART
+from ingestd.live.recording import Recording
 from ingestd.live.recovery import recover
 from ingestd.live.supervisor import Health, State
 from ingestd.media.frames import NS_PER_MS, Frame
