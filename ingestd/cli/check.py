@@ -18,7 +18,8 @@ from ingestd.live.batch import Configuration
 from ingestd.live.capabilities import Ffmpeg, FfmpegMissing, find_ffmpeg
 from ingestd.live.plan import plan
 from ingestd.live.retention import place_of
-from ingestd.media.ffmpeg import MASK, encoder_args, masked, writer_args
+from ingestd.media.ffmpeg import encoder_args, writer_args
+from ingestd.media.ffmpeg_output import MASK, masked
 from ingestd.media.frames import Kind, Track
 from ingestd.sinks.base import Sink
 from ingestd.sinks.file import FileSink

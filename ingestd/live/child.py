@@ -19,7 +19,7 @@ from attrs import define, field
 from ingestd.config import SupervisorConfig
 from ingestd.errors import AttemptFailed, IngestdError
 from ingestd.live.orphans import environment
-from ingestd.media.ffmpeg import Progress, ProgressParser, StderrParser
+from ingestd.media.ffmpeg_output import Progress, ProgressParser, StderrParser
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,8 @@ from ingestd.live.plan import Plan, plan
 from ingestd.live.slate import Absence, Loop, SlateRun
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, Supervisor
-from ingestd.media.ffmpeg import Progress, encoder_args
+from ingestd.media.ffmpeg import encoder_args
+from ingestd.media.ffmpeg_output import Progress
 from ingestd.media.frames import NS_PER_MS, NS_PER_S, Kind
 
 #: A decoder needs a little before the cut; see docs/ffmpeg.md.

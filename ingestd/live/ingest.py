@@ -84,6 +84,9 @@ class Ingest:
     gap_count: int = 0
     gaps: deque[Gap] = field(factory=lambda: deque(maxlen=_MAX_GAPS))
     error: MediaError | None = None
+    empty_in_a_row: int = 0
+    largest: int = 0
+    _arrived: float = field(factory=trio.current_time)
     _seat: Seat | None = None
     _waiting: Seat | None = None
     _token: bytes | None = None
@@ -99,6 +102,11 @@ class Ingest:
     def publication(self) -> Publication | None:
         """The publisher's, while there is one."""
         return self._seat.publication if self._seat else None
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last chunk."""
+        return trio.current_time() - self._arrived
 
     @property
     def taken(self) -> bool:
@@ -170,7 +178,8 @@ class Ingest:
     async def _publish(self, seat: Seat, source: Spool) -> bool:
         """All that one publisher sends; True if it was done, False if it may come back."""
         await self._accept(seat)
-        first = True
+        first, self.largest, self.empty_in_a_row = True, 0, 0
+        self._arrived = trio.current_time()
         try:
             with seat.items:
                 async for item in seat.items:
@@ -219,6 +228,9 @@ class Ingest:
     async def _take(self, chunk: Chunk, source: Spool, *, first: bool, resumes: bool) -> None:
         begins: bool | None = True if first else None
         data, journal = chunk.data, source.journal
+        self._arrived = trio.current_time()
+        self.largest = max(self.largest, len(data))
+        self.empty_in_a_row = 0 if data else self.empty_in_a_row + 1
         if not data:
             self.chunks += 1
             await self.save()

@@ -18,7 +18,8 @@ from ingestd.live.orphans import environment
 from ingestd.live.resume import End, PartNote
 from ingestd.media import webm_codecs as ids
 from ingestd.media.ebml import MAX_HEAD, UNKNOWN, read_head
-from ingestd.media.ffmpeg import StderrParser, remux_args
+from ingestd.media.ffmpeg import remux_args
+from ingestd.media.ffmpeg_output import StderrParser
 from ingestd.media.frames import NS_PER_MS, Frame, Header, Track
 from ingestd.media.webm_demux import Demuxer
 from ingestd.media.webm_mux import Muxer

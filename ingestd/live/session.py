@@ -5,6 +5,7 @@ Its nursery tree:
     session
      ├ ingest            publishers' chunks → journal → source hub
      ├ trim              gives journal space back behind the slowest reader
+     ├ notices           tells the publisher how it stands
      ├ encoder           source hub → program hub           (unless the plan is to copy)
      └ one task a sink   program hub → its target
 
@@ -36,7 +37,9 @@ from ingestd.live.hub import Hub
 from ingestd.live.ingest import MEDIA_REFUSED, Ingest
 from ingestd.live.journal import Journal, JournalFull, JournalWriter
 from ingestd.live.notes import Notes
+from ingestd.live.notices import Notices
 from ingestd.live.plan import Plan, is_raw, plan
+from ingestd.live.publication import Notice
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.resume import notes_of
@@ -155,6 +158,8 @@ class Session:
         """Stop in order, finish nothing, and leave the session to the next daemon."""
         if not self.failed and not self.ingest.over:
             self._ending = "hand_over"
+            if self.ingest.publication is not None:
+                self.ingest.publication.tell(Notice("drain", {"reason": "the server restarts"}))
             self.stop(RESTARTING, "the server restarts: reconnect, and go on")
         else:
             self.stop(1001, "the server is stopping")
@@ -203,6 +208,7 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.source.trim_forever)
+                nursery.start_soon(self._notices(self.source).run)
                 async with trio.open_nursery() as live:
                     live.start_soon(self._ingest, self.source, nursery.cancel_scope)
                     try:
@@ -218,6 +224,20 @@ class Session:
             for hub in (self.source.hub, self.program):
                 if hub is not None:
                     hub.clear()
+
+    def _notices(self, source: Spool) -> Notices:
+        return Notices(
+            self.ingest, source, self._standing,
+            lambda: self.encoder.behind if self.encoder is not None else 0.0,
+            self.config.ingest.max_message, self.pipeline.video.max_keyframe_interval,
+        )  # fmt: skip
+
+    def _standing(self) -> dict[str, Any]:
+        sinks = [
+            {"name": run.sink.name, "type": run.sink.type, "state": run.health.state.value}
+            for run in self.sinks
+        ]
+        return {"stream": self.state.value, "since": round(self.since, 3), "sinks": sinks}
 
     async def _spool(self, name: Literal["source", "program"], journals: list[Journal]) -> Spool:
         """The spool *name*, with what an earlier daemon left in it. Raises OSError and `IndexUnreadable`."""

@@ -21,7 +21,8 @@ from ingestd.errors import MediaError
 from ingestd.live.orphans import environment
 from ingestd.live.spool import Spool
 from ingestd.media.demux import SniffingDemuxer
-from ingestd.media.ffmpeg import StderrParser, slate_args
+from ingestd.media.ffmpeg import slate_args
+from ingestd.media.ffmpeg_output import StderrParser
 from ingestd.media.frames import NS_PER_S, Event, Frame, Header, Kind, Track
 from ingestd.media.webm_mux import Muxer
 
@@ -84,9 +85,9 @@ async def encode_loop(ffmpeg: str, slate: Slate, video: Video, audio: Audio) -> 
         if slate.text:
             text.write_text(slate.text, "utf-8")
         for shown in dict.fromkeys([bool(slate.text), False]):
-            image = locate(slate.image) if slate.show == "image" else None
+            image = str(locate(slate.image)) if slate.show == "image" else None
             args = slate_args(
-                ffmpeg, video, audio, colour=slate.colour, image=image, text_file=text if shown else None
+                ffmpeg, video, audio, colour=slate.colour, image=image, text_file=str(text) if shown else None
             )
             try:
                 return _loop(await _run(args))

@@ -40,6 +40,7 @@ class Spool:
     keep: bool = False
     journal_error: str | None = None
     splicer: Splicer = field(kw_only=True)
+    video_frames: int = 0
     #: When the first frame of all is shown (ns on the timeline).
     origin: int | None = None
     notes: SpoolNotes = field(factory=SpoolNotes)
@@ -107,6 +108,9 @@ class Spool:
             marks = piece.marks if journaled else [evolve(mark, position=None) for mark in piece.marks]
             if self.origin is None and piece.marks:
                 self.origin = piece.marks[0].timestamp
+            video = piece.configuration.video
+            if video is not None:
+                self.video_frames += sum(frame.track == video.number for frame in piece.frames)
             self.hub.publish(piece.configuration, tuple(piece.frames), tuple(marks))
 
     async def _journal(self, data: bytes, *, last: bool) -> bool:

@@ -17,7 +17,8 @@ from ingestd.live.hub import Hub, Subscription
 from ingestd.live.playlist import PlaylistFollower
 from ingestd.live.supervisor import Health, State, Supervisor
 from ingestd.live.sweep import sweep
-from ingestd.media.ffmpeg import Progress, writer_args
+from ingestd.media.ffmpeg import writer_args
+from ingestd.media.ffmpeg_output import Progress
 from ingestd.sinks.base import Output, Place, Playlist, Sink
 from ingestd.sinks.plugins import ask
 

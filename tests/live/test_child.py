@@ -20,7 +20,7 @@ from trio.testing import MockClock
 from ingestd.config import SupervisorConfig
 from ingestd.errors import AttemptFailed, UnsupportedMedia
 from ingestd.live.child import Child, Feed, Input, Watch, run_child
-from ingestd.media.ffmpeg import Progress
+from ingestd.media.ffmpeg_output import Progress
 from ingestd.media.frames import NS_PER_S
 from tests.support.captures import capture
 

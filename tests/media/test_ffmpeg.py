@@ -10,15 +10,8 @@ import pytest
 from attrs import evolve
 
 from ingestd.config import Audio, Video
-from ingestd.media.ffmpeg import (
-    Progress,
-    ProgressParser,
-    StderrParser,
-    encoder_args,
-    masked,
-    remux_args,
-    writer_args,
-)
+from ingestd.media.ffmpeg import encoder_args, remux_args, writer_args
+from ingestd.media.ffmpeg_output import Progress, ProgressParser, StderrParser, masked
 from ingestd.media.frames import NS_PER_S, Kind, Track
 from tests.support.captures import capture
 from tests.support.processes import free_port
