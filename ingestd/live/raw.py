@@ -24,7 +24,10 @@ _SUFFIXES = {"webm": "webm", "matroska": "mkv", "mp4": "mp4"}
 
 @define(eq=False)
 class RawRecording:
-    """One file per recorder, byte for byte what the publisher sent. Nothing to write: it is the journal."""
+    """One file per recorder, byte for byte what the publisher sent. Nothing to write: it is the journal.
+
+    *began* (seconds since 1970) is in the files' names where the sink's path asks for it.
+    """
 
     stream: str
     sink: FileSink
@@ -53,7 +56,10 @@ class RawRecording:
         self.health.enter(State.FAILED)
 
     async def keep(self) -> bool:
-        """Give each recorder's bytes a name under the recordings, uncopied; False if that fails."""
+        """Give each recorder's bytes a name under the recordings, uncopied; False if that fails.
+
+        What has its name already keeps it: to call this again, in a later daemon, too, changes nothing.
+        """
         try:
             self.files = await trio.to_thread.run_sync(self._link)
         except OSError as error:
@@ -78,7 +84,12 @@ class RawRecording:
             name = f"{stem}-source{counted}.{suffix}"
             file = self.place.recordings / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            os.link(recorder.path, file)
+            try:
+                os.link(recorder.path, file)
+            except FileExistsError:
+                # A daemon that died before the journal was removed may have made this very link.
+                if not file.samefile(recorder.path):
+                    raise
             if catalog is not None:
                 catalog.note(name, file)
             files.append(file)

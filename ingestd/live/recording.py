@@ -203,7 +203,7 @@ class Recording:
         return evolve(batch, frames=tuple(frames), size=weight(frames))
 
     def _pass(self, frames: Iterable[Frame]) -> None:
-        """The files have *frames*."""
+        """No file will want *frames* again."""
         latest = self._latest
         for frame in frames:
             latest[frame.track] = max(frame.timestamp, latest.get(frame.track, 0))

@@ -206,7 +206,7 @@ class Muxer:
             self._index.reach(time + (frame.duration or self._default[frame.track]) / NS_PER_MS)
 
     def _block_time(self, frame: Frame, start: int) -> int:
-        return (frame.timestamp - start + self._delays[frame.track] + NS_PER_MS // 2) // NS_PER_MS
+        return (frame.timestamp - start + self._delays.get(frame.track, 0) + NS_PER_MS // 2) // NS_PER_MS
 
     def _in_order(self, frames: Iterable[Frame]) -> list[tuple[int, Frame]]:
         newest: dict[int, int] = {}

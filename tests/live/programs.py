@@ -71,7 +71,7 @@ class Program:
             await trio.lowlevel.checkpoint()
 
 
-def made_up(rng: random.Random, kind: str, seconds: float = 6.0) -> Program:
+def made_up(rng: random.Random, kind: str, seconds: float = 4.0) -> Program:
     """A program of pictures (a keyframe a second, in the file's order of *kind*) and sound around them.
 
     *kind*: ``plain``, ``reordered`` (B-frames), ``fine`` (several packets a ms), ``sound`` (nothing else),
@@ -84,7 +84,7 @@ def made_up(rng: random.Random, kind: str, seconds: float = 6.0) -> Program:
         pictures.append((number * _PICTURE, Frame(1, shown * _PICTURE, key, payload(rng, number))))
     step = 400_000 if kind == "fine" else _PACKET
     skew = rng.choice((-250, -40, 0, 35, 250)) * NS_PER_MS
-    lasts = 1.0 if kind == "quiet" else seconds if kind != "fine" else 1.5
+    lasts = {"quiet": 1.0, "fine": 0.5}.get(kind, seconds)
     for number in range(int(lasts * NS_PER_S / step)):
         at = number * step
         sound.append((max(1, at + skew), Frame(2, at, True, payload(rng, number, short=True))))

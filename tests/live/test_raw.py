@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
 from ingestd.config import JournalConfig
+from ingestd.live.catalog import Catalog
 from ingestd.live.raw import RawRecording
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health, State
@@ -88,3 +90,25 @@ async def test_a_name_that_is_taken_is_not_overwritten(place: Place, tmp_path: P
     assert run.health.state is State.FAILED
     assert "File exists" in str(run.health.last_error)
     assert (place.recordings / "s1-source-1.webm").read_bytes() == b"precious"
+
+
+async def test_what_has_its_name_already_is_not_kept_twice(place: Place, tmp_path: Path) -> None:
+    """A daemon that dies between the names and the journal's removal leaves no second recording."""
+    recorded = capture("cv-vp8-restart.webm")
+    place = evolve(place, catalog=tmp_path / "catalog")
+    async with spool(tmp_path / "journal", keep=True) as made:
+        await feed(made, recorded.chunks())
+        made.hub.end()
+        assert await raw(made, place).keep()
+        second = place.recordings / "s1-source-2.webm"
+        second.unlink()  # it died after the first
+        for _ in range(2):
+            run = raw(made, place)
+            await run.run()
+            assert await run.keep()
+            assert run.health.state is State.STOPPED
+            assert run.names == ["s1-source-1.webm", "s1-source-2.webm"]
+            assert [path.read_bytes() for path in run.files] == recorded.recorders()
+    assert sorted(path.name for path in place.recordings.iterdir()) == run.names
+    listed = Catalog(tmp_path / "catalog" / "raw.jsonl", place.recordings).finished()
+    assert sorted(entry.name for entry in listed) == run.names

@@ -92,6 +92,7 @@ def assert_joined(parts: list[Path], control: list[NumberedFrame]) -> None:
         ("cv-vp8-250.webm", {"rotate_size": 65536}, "mkv"),
         ("cv-vp9-250.webm", {"rotate_every": 1.0}, "mp4"),
         ("cv-h264webm-100.mkv", {"rotate_every": 1.0}, "mp4"),
+        ("cv-mp4avc-250.mp4", {"rotate_every": 1.0}, "mp4"),
     ],
 )
 async def test_the_files_joined_show_the_control_runs_frames(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingestd.errors import UnsupportedMedia
 from ingestd.media import webm_codecs as ids
 from ingestd.media.ebml import EBML, Element, children, encode_id, read_float, read_head, read_uint
-from ingestd.media.frames import NS_PER_MS, Frame, Header, Kind, SegmentStart, Track
+from ingestd.media.frames import NS_PER_MS, NS_PER_S, Frame, Header, Kind, SegmentStart, Track
 from ingestd.media.webm_demux import Demuxer
 from ingestd.media.webm_mux import MAX_CLUSTER_MS, Muxer
 from tests.media.tools import demux, frames_of, header_of, plain
@@ -252,15 +252,16 @@ def test_audio_alone_is_seekable_and_nothing_is_too() -> None:
     assert ids.CUES not in segment_children(patched(empty.header(), empty.finish()))
 
 
-def test_a_successor_goes_on_with_a_file() -> None:
+@pytest.mark.parametrize("start", [0, 2 * NS_PER_S])
+def test_a_successor_goes_on_with_a_file(start: int) -> None:
     """After a crash the file is demuxed once, its broken end cut off, and the result equals no crash."""
-    one = Muxer([VIDEO, AUDIO], seekable=True)
+    one = Muxer([VIDEO, AUDIO], seekable=True, start=start)
     whole = one.header() + written(one, 10)
     expected = patched(whole, one.finish())
-    before = Muxer([VIDEO, AUDIO], seekable=True)
+    before = Muxer([VIDEO, AUDIO], seekable=True, start=start)
     first = before.header() + written(before, 6)
     broken = first + encode_id(ids.CLUSTER)[:3]
-    demuxer, after = Demuxer(), Muxer([VIDEO, AUDIO], seekable=True)
+    demuxer, after = Demuxer(), Muxer([VIDEO, AUDIO], seekable=True, start=start)
     for position in range(0, len(broken), 100):
         after.recover(demuxer.feed(broken[position : position + 100]))
     demuxer.close()
