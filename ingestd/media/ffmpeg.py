@@ -61,7 +61,7 @@ def encoder_args(
     picture, sound = "0:v:0", "0:a:0"
     if Kind.VIDEO not in kinds:
         width, height = video.size
-        fill = _generated(f"color=c=black:s={width}x{height}:r={video.fps:g}", start)
+        fill = _generated(f"color=c=black:s={width}x{height}:r={video.fps:.12g}", start)
         picture = "1:v:0"
     elif Kind.AUDIO not in kinds:
         layout = "mono" if audio.channels == 1 else "stereo"
@@ -91,7 +91,7 @@ def _generated(source: str, start: int | None) -> list[str]:
 
 def _video_args(video: Video, start: int | None, origin: int) -> list[str]:
     width, height = video.size
-    filters = [f"fps={video.fps:g}"]
+    filters = [f"fps={video.fps:.12g}"]
     if start is not None:
         filters.append(f"trim=start={_seconds(start)}")
     filters += [
@@ -118,7 +118,7 @@ def _keyframe_expression(video: Video, phase: int) -> str:
     """A keyframe at the first frame and at each multiple of the interval; *t* starts at 0 in each life."""
     # A quarter of a frame: a timestamp just below the multiple, by rounding, counts as the multiple.
     shift = f"{phase / NS_PER_S + 0.25 / video.fps:.6f}"
-    interval = f"{video.keyframe_interval:g}"
+    interval = f"{video.keyframe_interval:.12g}"
     return (
         f"if(isnan(prev_forced_t),1,"
         f"gt(floor((t+{shift})/{interval}),floor((prev_forced_t+{shift})/{interval})))"

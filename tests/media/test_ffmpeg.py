@@ -109,6 +109,9 @@ def test_a_rate_that_is_no_whole_number() -> None:
     assert args[args.index("-filter:v") + 1].startswith("fps=29.97,")
     assert "/1.5)" in args[args.index("-force_key_frames") + 1]
     assert args[args.index("-g") + 1] == "90"
+    # To the last digit, or the daemon counts other slots than FFmpeg after some hours.
+    args = encoder_args("/bin/ff", evolve(Video(), fps=23.976023976), Audio(), (VIDEO,))
+    assert args[args.index("-filter:v") + 1].startswith("fps=23.976023976,")
 
 
 def test_a_writer_copies_and_may_use_its_protocols_only() -> None:
