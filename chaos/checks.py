@@ -20,6 +20,7 @@ from tests.support.counting import (
     assert_same_frames,
     continuous,
     decode_errors,
+    placed,
     read_video,
 )
 from tests.support.packages import program
@@ -103,7 +104,8 @@ def check_rtmp(
     found: list[Violation] = []
     for flv in connections:
         try:
-            frames = read_video(flv)
+            # Each connection's times begin with it.
+            frames = placed(read_video(flv), control)
         except UnreadableMediaError:
             continue  # it was cut before its first frame
         everything += frames

@@ -8,8 +8,13 @@ from attrs import define, evolve
 from ingestd.live.batch import Batch, Configuration
 from ingestd.live.child import Input
 from ingestd.live.hub import Subscription
-from ingestd.media.frames import Frame, Kind, Track
+from ingestd.media.frames import NS_PER_S, Frame, Kind, Track
 from ingestd.media.webm_mux import Muxer
+
+#: How far a track may lag behind the keyframe that a run begins with: no time lies below zero.
+_LAG = NS_PER_S
+#: FFmpeg writes 31 bits of milliseconds to RTMP, 24.8 days; this leaves time for a keyframe to come.
+_LONGEST = 24 * 86_400 * NS_PER_S
 
 
 @define(eq=False)
@@ -18,10 +23,14 @@ class Feeder:
 
     *picture* (ns) is what a picture is said to last where its track does not tell: without it FFmpeg 5.1
     takes the last one to last no time at all, and an encoder leaves it out.
+
+    With *anew* each run has times of its own, which begin at 0, or within a second of it, however old
+    the timeline is; before they outgrow RTMP a random access point begins another run.
     """
 
     subscription: Subscription
     picture: int | None = None
+    anew: bool = False
     following: Batch | None = None
     ended: bool = False
     bytes: int = 0
@@ -40,19 +49,36 @@ class Feeder:
             self.ended = True
 
     async def feed(self, stdin: Input) -> None:
-        """Write until the hub's end or the next configuration."""
-        configuration = await self.configuration()
-        if configuration is None:
+        """Write until the hub's end or the next run."""
+        await self.configuration()
+        if self.following is None:
             return
-        muxer = Muxer(tuple(map(self._lasting, configuration.tracks)), doc_type="matroska")
+        configuration = self.following.configuration
+        zero = max(0, self.following.frames[0].timestamp - _LAG) if self.anew else 0
+        muxer = Muxer(tuple(map(self._lasting, configuration.tracks)), doc_type="matroska", start=zero)
         data = muxer.header()
         while self.following is not None and self.following.configuration is configuration:
-            frames = self.following.frames
+            batch = self.following
+            count = self._fits(batch, zero)
+            if not count:
+                return
+            frames = batch.frames[:count]
             data += muxer.mux(frames)
             await stdin.write(data, latest(frames))
             self.bytes += len(data)
             data = b""
-            await self._receive()
+            if count < len(batch.frames):
+                self.following = batch.since(batch.first + count)
+            else:
+                await self._receive()
+
+    def _fits(self, batch: Batch, zero: int) -> int:
+        """How many of *batch*'s frames still belong to the run whose time 0 is *zero*."""
+        if self.anew and latest(batch.frames) - zero >= _LONGEST:
+            for index, frame in enumerate(batch.frames):
+                if frame.timestamp - zero >= _LONGEST and batch.configuration.starts_at(frame):
+                    return index
+        return len(batch.frames)
 
     def _lasting(self, track: Track) -> Track:
         if track.kind is not Kind.VIDEO or track.default_duration or not self.picture:

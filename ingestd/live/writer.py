@@ -96,7 +96,7 @@ class Writer:
         with self.program.subscribe(self.sink.policy, await self._start()) as subscription:
             self._subscription = subscription
             self._account(subscription)
-            feeder = self._feeder = Feeder(subscription)
+            feeder = self._feeder = Feeder(subscription, anew=self.sink.network)
             try:
                 while (configuration := await feeder.configuration()) is not None:
                     await self._run(feeder, configuration, progress)

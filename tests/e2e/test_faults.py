@@ -14,7 +14,7 @@ import trio
 
 from ingestd.testcard import test_card_chunks as card_chunks
 from tests.e2e.test_captures import control_run
-from tests.support.counting import assert_same_frames, continuous, decode_errors, read_video
+from tests.support.counting import assert_same_frames, continuous, decode_errors, placed, read_video
 from tests.support.daemon import Daemon, daemon, publish
 from tests.support.processes import descendants, free_port
 from tests.support.rtmps_server import RtmpServer
@@ -87,16 +87,18 @@ def check_rtmp(recordings: Sequence[Path], control: list[tuple[float, int]], con
     assert len(recordings) == connections
     program = dict(control)
     times = sorted(program)
-    for flv in recordings:
-        frames = read_video(flv)
+    runs = [placed(read_video(flv), control) for flv in recordings]
+    for flv, frames in zip(recordings, runs, strict=True):
         assert decode_errors(flv) == []
         assert continuous(frames)
         for pts, number in frames:
             nearest = min(times, key=lambda at: abs(at - pts))
             assert abs(nearest - pts) <= 0.002
             assert program[nearest] == number
-    firsts = [read_video(flv)[0][0] for flv in recordings]
-    lasts = [read_video(flv)[-1][0] for flv in recordings]
+    # However old the stream is, a connection's own times begin with it.
+    assert all(read_video(flv)[0][0] < 1.01 for flv in recordings)
+    firsts = [frames[0][0] for frames in runs]
+    lasts = [frames[-1][0] for frames in runs]
     for last, first in pairwise(sorted([*lasts[:-1], *firsts[1:]])):
         assert first >= last
     # Keyframes are on the grid of 2 s.

@@ -192,6 +192,24 @@ def assert_same_frames(
         raise AssertionError(_difference(moved, control, min(len(moved), len(control)), tolerance))
 
 
+def placed(frames: Sequence[NumberedFrame], control: Sequence[NumberedFrame]) -> list[NumberedFrame]:
+    """*frames* moved to when *control* shows them, for a target that counts from a beginning of its own.
+
+    They are as they were if *control* does not show the first of them.
+    """
+    wanted, shown = [number for _, number in frames], [number for _, number in control]
+
+    def agreement(at: int) -> int:
+        pairs = zip(wanted, shown[at:], strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    starts = [at for at, number in enumerate(shown) if number == wanted[0]] if wanted else []
+    if not starts:
+        return list(frames)
+    shift = control[max(starts, key=agreement)][0] - frames[0][0]
+    return [(pts + shift, number) for pts, number in frames]
+
+
 def continuous(frames: Sequence[NumberedFrame]) -> bool:
     """Whether there are frames and their timestamps only ever increase."""
     return bool(frames) and all(a[0] < b[0] for a, b in itertools.pairwise(frames))
