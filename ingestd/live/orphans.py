@@ -106,8 +106,8 @@ def _handle(pid: int) -> Iterator[int | None]:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         raise
-    except OSError:  # before Linux 5.3, or forbidden
-        fd = None
+    except (AttributeError, OSError):
+        pass  # a Python that was built without it, Linux before 5.3, or forbidden
     try:
         yield fd
     finally:

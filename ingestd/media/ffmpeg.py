@@ -5,6 +5,8 @@ Measured facts behind the options are in ``docs/ffmpeg.md``.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from ingestd.config import Audio, Video
 from ingestd.media.frames import NS_PER_S, Kind, Track
 
@@ -13,8 +15,10 @@ from ingestd.media.frames import NS_PER_S, Kind, Track
 _INPUT = ("-protocol_whitelist", "pipe", "-probesize", "32", "-copyts", "-f", "matroska", "-i", "pipe:0")
 
 
-#: Whole seconds (in ns) in which any frame rate of two decimals has a whole number of frames.
-_ON_GRID = 100 * NS_PER_S
+#: FFmpeg's rates are fractions, with denominators of at most so much: so many seconds have whole frames.
+_FFMPEG_RATES = 1_001_000
+#: Seconds that a picture may be repeated for, and dropped again, where a source begins later (1001: NTSC's).
+_MAX_FILL = 1001
 #: Sound may be so far (s) from its timestamps: a browser's stray by 10 ms, what a splice leaves is more.
 _OUT_OF_PLACE = 0.02
 
@@ -142,8 +146,10 @@ def _video_args(video: Video, start: int | None, origin: int) -> list[str]:
     filters = [f"fps={video.fps:.12g}"]
     if start is not None:
         # From a moment that lies on the grid, else `fps` would round otherwise than the life before.
-        on_grid = start // _ON_GRID * _ON_GRID // NS_PER_S
-        filters = [f"fps={video.fps:g}:start_time={on_grid}", f"trim=start={_seconds(start)}"]
+        whole = Fraction(video.fps).limit_denominator(_FFMPEG_RATES).denominator
+        if whole <= _MAX_FILL:
+            filters = [f"{filters[0]}:start_time={start // NS_PER_S // whole * whole}"]
+        filters.append(f"trim=start={_seconds(start)}")
     filters += [*_picture_filters(video), _COLOURS]
     return ["-filter:v", ",".join(filters), *_x264_args(video, 0 if start is None else start - origin)]
 

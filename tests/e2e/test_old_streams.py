@@ -80,7 +80,9 @@ def check(running: Daemon, flvs: Sequence[Path], young: Path, begin: int, *, con
     expected = [(pts + begin, number) for pts, number in read_video(young)]
     (mkv,) = running.recordings
     assert_same_frames(read_video(mkv), expected)
-    assert read_beeps(mkv) == pytest.approx([at + begin for at in read_beeps(young)], abs=0.003)
+    beeps = read_beeps(mkv)  # a restart in the middle of one makes two of it
+    for at in read_beeps(young):
+        assert min(abs(beep - begin - at) for beep in beeps) < 0.003
     frames = read_video(running.playlist)
     assert continuous(frames)
     assert_same_frames(frames, expected, align=True)
@@ -217,7 +219,7 @@ async def test_a_copied_picture_passes_it(
 async def test_an_rtmp_connection_is_renewed_before_its_clock_runs_out(
     tmp_path: Path, rtmp_server: RtmpServer, ffmpeg: str
 ) -> None:
-    """After 24 days (here: 5 s) at a keyframe: the next connection goes on with it, and no frame is lost."""
+    """After 24 days (here: 5 s, the first of which stays empty) at a keyframe, and no frame is lost."""
     chunks, begin = await card(ffmpeg, 14), even_second("31 bits of ms", BEFORE)
     young = await control(tmp_path, chunks)
     program = aged(begin, "5")
@@ -228,7 +230,7 @@ async def test_an_rtmp_connection_is_renewed_before_its_clock_runs_out(
     assert (rtmp["restarts"], rtmp["dropped_frames"], rtmp["last_error"]) == (0, 0, None)
     rtmp_server.wait_idle()
     flvs = rtmp_server.recordings("cam")
-    assert len(flvs) == 3
+    assert len(flvs) == 4
     expected = [(pts + begin, number) for pts, number in read_video(young)]
     assert_same_frames([frame for flv in flvs for frame in placed(read_video(flv), expected)], expected)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from attrs import evolve
 
 from ingestd.config import Audio, Pipeline, SupervisorConfig, Video
 from ingestd.live.encoder import Encoder
+from ingestd.live.splice import Splicer
 from ingestd.live.spool import Spool
 from ingestd.live.supervisor import Health
 from ingestd.media.demux import SniffingDemuxer
@@ -20,6 +24,7 @@ from ingestd.media.webm_mux import Muxer
 from ingestd.sinks.hls import HlsSink
 from tests.live.tools import WitnessedHub, feed, spool
 from tests.support.captures import capture
+from tests.support.clocks import even_second
 from tests.support.counting import read_beeps
 
 FPS = 30
@@ -134,3 +139,66 @@ async def test_sound_stays_in_its_place_from_recorder_to_recorder(each_ffmpeg: s
     splices = [life.splice for life in source.intake.lives]
     expected = [at + splice.offset / NS_PER_S for splice in splices if splice for at in beeps]
     assert read_beeps(out) == pytest.approx(expected, abs=0.025)
+
+
+def old_source(begin: int) -> list[bytes]:
+    """The frames of a capture, *begin* seconds later, in pieces of ten."""
+    events = SniffingDemuxer(max_frame=2**24).feed(capture("cv-vp8-250.webm").data())
+    header = next(event for event in events if isinstance(event, Header))
+    later = begin * NS_PER_S
+    frames = [evolve(e, timestamp=e.timestamp + later) for e in events if isinstance(e, Frame)]
+    muxer = Muxer(header.tracks)
+    return [muxer.header(), *(muxer.mux(frames[at : at + 10]) for at in range(0, len(frames), 10))]
+
+
+@pytest.mark.parametrize(
+    ("begin", "fps"),
+    [
+        (even_second("33 bits at 90 kHz", 2), 30),
+        (even_second("32 bits of ms", 2), 29.97),
+        # Where a rate of which six digits were told would be half a frame off.
+        (20_854, 23.976023976),
+    ],
+)
+async def test_a_killed_encoder_goes_on_in_the_next_slot_however_old_the_program(
+    each_ffmpeg: str, tmp_path: Path, begin: int, fps: float
+) -> None:
+    """No slot is left out or filled twice, no sound is missing, keyframes stay on the program's grid."""
+    video = evolve(Video(), size=(320, 180), fps=fps, preset="ultrafast")
+    pipeline = Pipeline(id="p", video=video, audio=Audio(), sinks=(HlsSink(name="hls"),))
+    chunks = old_source(begin)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "p").mkdir()
+    async with (
+        spool(tmp_path / "s") as source,
+        spool(tmp_path / "p", name="program") as program,
+    ):
+        # Its times are in place: there was a beginning, long ago.
+        source.intake.splicer = Splicer("timeline")
+        health, config = Health("cam", "encoder"), SupervisorConfig(backoff=(0.05,))
+        encoder = Encoder("cam", each_ffmpeg, pipeline, config, source.hub, program, health)
+        program.origin = 0
+        await feed(source, chunks[:24])
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(encoder.run)
+                while program.hub.last_timestamp.get(1, 0) < (begin + 2) * NS_PER_S:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+                assert health.pid is not None
+                os.kill(health.pid, signal.SIGKILL)
+                await feed(source, chunks[24:])
+                source.end()
+        assert health.restarts == 1
+        assert isinstance(program.hub, WitnessedHub)
+        made = [(track, at, key) for _, _, track, at, key, _ in program.hub.live]
+    pictures = [at for track, at, _ in made if track == 1]
+    slots = [round(at * fps / NS_PER_S) for at in pictures]
+    assert slots == list(range(slots[0], slots[0] + len(slots)))
+    assert [at // NS_PER_MS for at in pictures] == [math.floor(slot * 1000 / fps + 0.5) for slot in slots]
+    assert pictures[-1] > (begin + 4) * NS_PER_S
+    sound = [at for track, at, _ in made if track == 2]
+    assert all(20 * NS_PER_MS < b - a < 26 * NS_PER_MS for a, b in pairwise(sound))
+    keys = [slot for slot, (_, _, key) in zip(slots, (m for m in made if m[0] == 1), strict=True) if key]
+    grid = [slot for slot in slots[1:] if slot / fps % 2 < 0.75 / fps or slot / fps % 2 > 2 - 0.25 / fps]
+    assert set(grid) <= set(keys)
+    assert len(keys) <= len(grid) + 2  # the first frame, and the restart's

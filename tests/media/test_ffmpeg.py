@@ -69,7 +69,7 @@ def test_an_encoder_that_goes_on() -> None:
     assert args == [
         *COMMON.format(fd=11).split(),
         *INPUT.split(),
-        *f"-map 0:v:0 -filter:v fps=30:start_time=0,trim=start=9.033333,{CANVAS}".split(),
+        *f"-map 0:v:0 -filter:v fps=30:start_time=9,trim=start=9.033333,{CANVAS}".split(),
         *X264.format(expr=keyframes("9.008333")).split(),
         "-map",
         "0:a:0",
@@ -108,6 +108,9 @@ def test_a_rate_that_is_no_whole_number() -> None:
     assert args[args.index("-g") + 1] == "90"
     later = encoder_args("/bin/ff", video, Audio(), (VIDEO,), start=249 * NS_PER_S)
     assert later[later.index("-filter:v") + 1].startswith("fps=29.97:start_time=200,trim=start=249.000000,")
+    # To the last digit, or the daemon counts other slots than FFmpeg after some hours.
+    args = encoder_args("/bin/ff", evolve(Video(), fps=23.976023976), Audio(), (VIDEO,))
+    assert args[args.index("-filter:v") + 1].startswith("fps=23.976023976,")
 
 
 def test_a_writer_copies_and_may_use_its_protocols_only() -> None:

@@ -152,3 +152,12 @@ def test_continuous_means_strictly_increasing() -> None:
     assert counting.continuous(CONTROL)
     assert not counting.continuous([*CONTROL, CONTROL[-1]])
     assert not counting.continuous([])
+
+
+def test_a_connection_s_frames_are_placed_where_the_control_run_shows_them() -> None:
+    """By the run of numbers: one of them alone may be shown at several times."""
+    control = [(0.0, 7), (0.25, 7), (0.5, 7), (0.75, 8), (1.0, 9), (1.25, 7)]
+    assert counting.placed([(4.0, 7), (4.25, 8), (4.5, 9)], control) == control[2:5]
+    assert counting.placed([(4.0, 7), (4.25, 7), (4.5, 8)], control) == control[1:4]
+    assert counting.placed([(1.0, 5)], control) == [(1.0, 5)]
+    assert counting.placed([], control) == []
