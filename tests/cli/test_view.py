@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from ingestd.cli.rates import Rates, Window
 from ingestd.cli.view import plain_line, stream_view, streams_table
 from ingestd.cli.wording import clock, ending, rate, size, without_key
-from ingestd.client.publisher import Closed
+from ingestd.client.plain import Closed
 
 NOW = datetime(2026, 1, 2, 3, 4, 45, tzinfo=UTC)
 RATES = {"publisher": 412_300.0, "sink:hls": 2_498_000.0, "sink:file": 2_498_000.0, "sink:mux": 0.0}
