@@ -8,21 +8,24 @@ from typing import Any
 
 from rich.table import Table
 
-from chaos.run import Outcome
+from chaos.outcome import Outcome, Strike
 
 _SINKS = ("mkv", "hls", "rtmp")
 _COLUMNS = ("scenario", "runs", "faults", "accepted", "recorded")
 
 
 def row(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The sum of one scenario's *outcomes*: plain JSON types, times in seconds, memory in bytes."""
-    recovered = [seconds for outcome in outcomes for seconds in outcome.recovered]
+    """The sum of one scenario's *outcomes*: plain JSON types, times in seconds, memory in bytes.
+
+    What is a list but ``failures`` has an entry a run, in the order of ``seeds``.
+    """
     failed = [outcome for outcome in outcomes if not outcome.good]
+    drifts = [outcome.drift for outcome in outcomes if outcome.drift is not None]
     return {
         "scenario": outcomes[0].scenario,
         "runs": len(outcomes),
         "seeds": [outcome.seed for outcome in outcomes],
-        "faults": sum(outcome.injected for outcome in outcomes),
+        "faults": sum(len(outcome.strikes) for outcome in outcomes),
         "published": sum(outcome.published for outcome in outcomes),
         "accepted": sum(outcome.accepted for outcome in outcomes),
         "recorded": sum(outcome.recorded for outcome in outcomes),
@@ -33,9 +36,12 @@ def row(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             }
             for name in _SINKS
         },
-        "recovery_median": round(statistics.median(recovered), 3) if recovered else None,
-        "recovery_max": round(max(recovered), 3) if recovered else None,
+        **_recovery([seconds for outcome in outcomes for seconds in outcome.recovered]),
+        "by_fault": _by_fault([strike for outcome in outcomes for strike in outcome.strikes]),
+        "drift": round(max(drifts), 4) if drifts else None,
         "peak_memory": max(outcome.peak_memory for outcome in outcomes),
+        "resident": [outcome.resident for outcome in outcomes],
+        "descriptors": [outcome.descriptors for outcome in outcomes],
         "verdict": "failed" if failed else "passed",
         "failures": [
             {
@@ -48,6 +54,22 @@ def row(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
+def _recovery(seconds: Sequence[float]) -> dict[str, float | None]:
+    return {
+        "recovery_median": round(statistics.median(seconds), 3) if seconds else None,
+        "recovery_max": round(max(seconds), 3) if seconds else None,
+    }
+
+
+def _by_fault(strikes: Sequence[Strike]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted({strike.fault for strike in strikes}):
+        struck = [strike.recovered for strike in strikes if strike.fault == name]
+        back = [seconds for seconds in struck if seconds is not None]
+        found[name] = {"faults": len(struck), **_recovery(back)}
+    return found
+
+
 def table(rows: Sequence[dict[str, Any]]) -> Table:
     """*rows* for people: sinks as frames sent, and of the control run's those missing."""
     made = Table(title="faults, against the control run")
@@ -56,7 +78,8 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     for name in _SINKS:
         made.add_column(f"{name} sent/missing", justify="right")
     made.add_column("recovery median/max s", justify="right")
-    made.add_column("peak MB", justify="right")
+    made.add_column("drift ms", justify="right")
+    made.add_column("MB 1st/2nd half/peak", justify="right")
     made.add_column("verdict")
     for one in rows:
         sinks = [f"{one['sinks'][name]['sent']}/{one['sinks'][name]['missing']}" for name in _SINKS]
@@ -66,5 +89,13 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         seeds = ", ".join(str(failure["seed"]) for failure in one["failures"])
         verdict = f"[red]failed: seed {seeds}" if seeds else "[green]passed"
         counts = [one["scenario"], *(str(one[name]) for name in _COLUMNS[1:])]
-        made.add_row(*counts, *sinks, times, f"{one['peak_memory'] / 1e6:.0f}", verdict)
+        drift = "–" if one["drift"] is None else f"{one['drift'] * 1000:.0f}"
+        made.add_row(*counts, *sinks, times, drift, _memory(one), verdict)
     return made
+
+
+def _memory(one: dict[str, Any]) -> str:
+    """The run whose halves differ most; the peak of all."""
+    halves = [halves for halves in one["resident"] if halves]
+    first, second = max(halves, key=lambda pair: abs(pair[1] - pair[0]), default=(0, 0))
+    return "/".join(f"{size / 1e6:.0f}" for size in (first, second, one["peak_memory"]))
