@@ -90,6 +90,13 @@ SCENARIOS: tuple[Scenario, ...] = (
         whole=False,
     ),
     Scenario(
+        name="cut-publisher-returns",
+        about="the publisher's connection is reset, and it comes back with a new recorder",
+        faults=(CutPublisher(),),
+        pipeline=_WAITS,
+        returns=True,
+    ),
+    Scenario(
         name="black-hole-heals",
         about="packets are dropped for 2 to 5 s, then not any more",
         faults=(BlackHole(heals=True),),
@@ -124,13 +131,13 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="frozen-server",
-        about="the RTMP server reads nothing for 3 to 20 s, which the kernel's buffers take",
+        about="the RTMP server reads nothing for 3 to 20 s, and the kernel's buffers take it",
         faults=(FrozenServer((3, 20)),),
         every=16.0,
     ),
     Scenario(
-        name="shut-gate",
-        about="nothing fits on the way to the RTMP server any more, until its writer gives up by itself",
+        name="frozen-server-timeout",
+        about="the same, with next to no buffers, until its writer gives up by itself",
         faults=(ShutGate("does not answer in time"),),
         every=12.0,
         gate=True,

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from chaos.catalogue import SCENARIOS, scenario
 from chaos.outcome import Bench, Outcome
-from chaos.report import row, table
+from chaos.report import row, tables
 from chaos.run import run
 
 _WORK = Path(__file__).parents[1] / "var" / "chaos"
@@ -74,7 +74,8 @@ def main(
         for one in rows:
             click.echo(json.dumps(one))
     else:
-        console.print(table(rows))
+        for table in tables(rows, console.width):
+            console.print(table)
     sys.exit(any(one["verdict"] == "failed" for one in rows))
 
 

@@ -30,7 +30,7 @@ def _offsets(recording: Path, piece: float) -> Iterator[float]:
     with tempfile.TemporaryDirectory(prefix="drift-") as directory:
         argv = [program("ffmpeg"), "-v", "error", "-nostdin", "-i", str(recording), "-map", "0", "-c", "copy"]
         argv += ["-f", "segment", "-segment_time", f"{piece:g}", f"{directory}/%05d.mkv"]
-        subprocess.run(argv, check=True)
+        subprocess.run(argv, capture_output=True, check=False)
         for path in sorted(Path(directory).iterdir()):
             beeps = read_beeps(path)
             if len(beeps) >= _BEEPS:

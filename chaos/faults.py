@@ -84,13 +84,19 @@ class Signal:
 
 @frozen(slots=True)
 class CutPublisher:
-    """The publisher's connection is reset: what it had sent by then is all there is."""
+    """The publisher's connection is reset: what it had sent by then is all there is, unless it comes back."""
 
     name: str = "cut-publisher"
     hurts: str = "publisher"
 
-    async def inject(self, live: Live, rng: random.Random) -> None:  # noqa: ARG002
+    async def inject(self, live: Live, rng: random.Random) -> float | None:  # noqa: ARG002
+        begin, known = trio.current_time(), len(live.publisher.recorders)
         live.publisher.cut()
+        if not live.publisher.returns:
+            return None
+        await live.wait_until(lambda _: len(live.publisher.recorders) > known)
+        await _accepts_again(live)
+        return trio.current_time() - begin
 
 
 @frozen(slots=True)
@@ -173,7 +179,7 @@ class ShutGate:
     """Nothing fits on the way to the RTMP server any more, until its writer gives up: *cause* says why."""
 
     cause: str
-    name: str = "shut-gate"
+    name: str = "frozen-server-timeout"
     hurts: str = "rtmp"
 
     async def inject(self, live: Live, rng: random.Random) -> float:  # noqa: ARG002

@@ -11,6 +11,7 @@ from rich.table import Table
 from chaos.outcome import Outcome, Strike
 
 _SINKS = ("mkv", "hls", "rtmp")
+_WIDE = 150  # characters that the whole table takes
 _COLUMNS = ("scenario", "runs", "faults", "accepted", "recorded")
 
 
@@ -70,32 +71,41 @@ def _by_fault(strikes: Sequence[Strike]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """*rows* for people: sinks as frames sent, and of the control run's those missing."""
-    made = Table(title="faults, against the control run")
-    for name in _COLUMNS:
-        made.add_column(name, justify="left" if name == "scenario" else "right")
-    for name in _SINKS:
-        made.add_column(f"{name} sent/missing", justify="right")
-    made.add_column("recovery median/max s", justify="right")
-    made.add_column("drift ms", justify="right")
-    made.add_column("MB 1st/2nd half/peak", justify="right")
-    made.add_column("verdict")
-    for one in rows:
-        sinks = [f"{one['sinks'][name]['sent']}/{one['sinks'][name]['missing']}" for name in _SINKS]
-        times = "–"
-        if one["recovery_median"] is not None:
-            times = f"{one['recovery_median']:.2f}/{one['recovery_max']:.2f}"
-        seeds = ", ".join(str(failure["seed"]) for failure in one["failures"])
-        verdict = f"[red]failed: seed {seeds}" if seeds else "[green]passed"
-        counts = [one["scenario"], *(str(one[name]) for name in _COLUMNS[1:])]
-        drift = "–" if one["drift"] is None else f"{one['drift'] * 1000:.0f}"
-        made.add_row(*counts, *sinks, times, drift, _memory(one), verdict)
-    return made
+def tables(rows: Sequence[dict[str, Any]], width: int) -> list[Table]:
+    """*rows* for people: one table, or one for each row where *width* characters are not enough for that."""
+    told = [_cells(one) for one in rows]
+    if width >= _WIDE:
+        made = Table(*told[0], title="faults, against the control run")
+        for cells in told:
+            made.add_row(*cells.values())
+        return [made]
+    narrow = []
+    for cells in told:
+        narrow.append(Table(show_header=False))
+        for name, cell in cells.items():
+            narrow[-1].add_row(name, cell)
+    return narrow
+
+
+def _cells(one: dict[str, Any]) -> dict[str, str]:
+    """What a table says of a row: sinks as frames sent, and of the control run's those missing."""
+    sinks = {f"{name} sent/missing": one["sinks"][name] for name in _SINKS}
+    times = "–"
+    if one["recovery_median"] is not None:
+        times = f"{one['recovery_median']:.2f}/{one['recovery_max']:.2f}"
+    seeds = ", ".join(str(failure["seed"]) for failure in one["failures"])
+    return {
+        **{name: str(one[name]) for name in _COLUMNS},
+        **{name: f"{count['sent']}/{count['missing']}" for name, count in sinks.items()},
+        "recovery median/max s": times,
+        "drift ms": "–" if one["drift"] is None else f"{one['drift'] * 1000:.0f}",
+        "MB 1st/2nd half/peak": _memory(one),
+        "verdict": f"[red]failed: seed {seeds}" if seeds else "[green]passed",
+    }
 
 
 def _memory(one: dict[str, Any]) -> str:
-    """The run whose halves differ most; the peak of all."""
+    """Of the run whose halves differ most; the peak of all."""
     halves = [halves for halves in one["resident"] if halves]
     first, second = max(halves, key=lambda pair: abs(pair[1] - pair[0]), default=(0, 0))
     return "/".join(f"{size / 1e6:.0f}" for size in (first, second, one["peak_memory"]))
