@@ -20,15 +20,11 @@ WIDTH, HEIGHT = 320, 180
 
 @define(eq=False)
 class Recorder:
-    """What one recorder gives: *chunks*, beginning at *begins* seconds of the card; *sent* of them were sent.
-
-    *closed* is the code that its connection was closed with by the other side.
-    """
+    """What one recorder gives: *chunks*, from *begins* seconds of the card on; *sent* of them were sent."""
 
     begins: float
     chunks: Sequence[bytes]
     sent: int = 0
-    closed: int | None = None
 
     @property
     def reached(self) -> float:

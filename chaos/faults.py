@@ -90,11 +90,11 @@ class CutPublisher:
     hurts: str = "publisher"
 
     async def inject(self, live: Live, rng: random.Random) -> float | None:  # noqa: ARG002
-        begin, known = trio.current_time(), len(live.publisher.recorders)
+        begin, known = trio.current_time(), live.publisher.connections
         live.publisher.cut()
         if not live.publisher.returns:
             return None
-        await live.wait_until(lambda _: len(live.publisher.recorders) > known)
+        await live.wait_until(lambda _: live.publisher.connections > known)
         await _accepts_again(live)
         return trio.current_time() - begin
 
@@ -222,7 +222,7 @@ class Restart:
     async def inject(self, live: Live, rng: random.Random) -> float | None:
         await _accepts_again(live)
         await trio.sleep(rng.uniform(0, SLICE))
-        recorder = live.publisher.recorders[-1]
+        told = len(live.publisher.closed)
         counted = (await live.status())["chunks"]
         begin = trio.current_time()
         await live.end_life(self.number, counted, stop_children=self.stop_children)
@@ -238,8 +238,8 @@ class Restart:
         took = trio.current_time() - begin
         await _accepts_again(live)
         live.look()
-        if self.number is signal.SIGTERM and recorder.closed != _RECONNECT:
-            live.note("state", f"the publisher was told {recorder.closed}, not to reconnect")
+        if self.number is signal.SIGTERM and (codes := live.publisher.closed[told:]) != [_RECONNECT]:
+            live.note("state", f"the publisher was told {codes}, not to reconnect")
         return took
 
 

@@ -22,7 +22,8 @@ class Publisher:
     """Publishes *card* to the daemon at *address* (host:port), from *network*'s namespace if any.
 
     One that *returns* begins a new recorder on a new connection when it has lost the last one.
-    *recorders* are all that were connected; *gone* is set when there will be no more.
+    *recorders* are those that were connected, over so many *connections*; *closed* are the codes with which
+    the other side closed them. *gone* is set when there will be no more.
     """
 
     address: str
@@ -30,6 +31,8 @@ class Publisher:
     network: Network | None = None
     returns: bool = False
     recorders: list[Recorder] = field(factory=list)
+    connections: int = 0
+    closed: list[int] = field(factory=list)
     started: trio.Event = field(factory=trio.Event)
     gone: trio.Event = field(factory=trio.Event)
     _late: float = 0.0
@@ -53,7 +56,7 @@ class Publisher:
         try:
             self._stream = await self._connect()
         except OSError:
-            if not self.recorders:
+            if not self.connections:
                 raise
             return False
         finished = False
@@ -75,6 +78,7 @@ class Publisher:
         try:
             websocket = await wrap_client_stream(nursery, stream, self.address, "/stream/live/cam-key")
             start, self._late = trio.current_time(), 0.0
+            self.connections += 1
             if recorder not in self.recorders:
                 self.recorders.append(recorder)
             self.started.set()
@@ -85,8 +89,9 @@ class Publisher:
             with trio.move_on_after(5):
                 await websocket.aclose()
         except ConnectionClosed as closed:
-            recorder.closed = closed.reason.code if closed.reason else None
-            return recorder.closed in _FINAL
+            code = closed.reason.code if closed.reason else 1006
+            self.closed.append(code)
+            return code in _FINAL
         except (HandshakeError, OSError):
             return False
         return True
