@@ -87,11 +87,12 @@ COMBINED = (
     Part(OPUS, video=False),
     Part(),
 )
+LONG = (pytest.mark.full, pytest.mark.timeout(300))
 CHANGES = [
     pytest.param(COMBINED, id="combined"),
     pytest.param(
         (Part(), Part(H264), Part(MP4), Part(AV1), Part(H264, (480, 854)), Part(MP4, (480, 854)), Part(VP9)),
-        marks=pytest.mark.full,
+        marks=LONG,
         id="codecs",
     ),
     pytest.param(
@@ -103,17 +104,17 @@ CHANGES = [
             Part(OPUS, video=False),
             Part(H264),
         ),
-        marks=pytest.mark.full,
+        marks=LONG,
         id="tracks",
     ),
     pytest.param(
         tuple(Part(seconds=seconds) for seconds in (2.3, 1.4, 0.4, 3.1, 0.8, 2.2, 0.2, 1.9, 2.6, 3.0)),
-        marks=pytest.mark.full,
+        marks=LONG,
         id="again-and-again",
     ),
     pytest.param(
-        (*COMBINED, *reversed(COMBINED), *COMBINED),
-        marks=pytest.mark.full,
+        (*COMBINED, *reversed(COMBINED)),
+        marks=LONG,
         id="there-and-back",
     ),
 ]
