@@ -15,6 +15,7 @@ from attrs import evolve
 
 from ingestd.cli import main
 from ingestd.live.hub import Hub, Subscription
+from ingestd.live.publication import Item
 from ingestd.live.session import Session
 from ingestd.live.spool import Spool
 
@@ -45,7 +46,7 @@ def _early_acknowledgement() -> None:
 
     async def ingest(
         self: Session,
-        chunks: trio.MemoryReceiveChannel[bytes],
+        chunks: trio.MemoryReceiveChannel[Item],
         source: Spool,
         original: Any = Session._ingest,
     ) -> None:

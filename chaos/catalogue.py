@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from signal import SIGKILL, SIGSTOP
+from signal import SIGKILL, SIGSTOP, SIGTERM
 
-from chaos.faults import BlackHole, ClosedPort, CutPublisher, FrozenServer, FullDisk, Signal, Silence
+from chaos.faults import (
+    BlackHole,
+    ClosedPort,
+    CutPublisher,
+    FrozenServer,
+    FullDisk,
+    Restart,
+    ShutGate,
+    Signal,
+    Silence,
+)
 from chaos.scenario import Scenario
 
 #: Media older than this is replayed from the journal.
 _SMALL_WINDOW = '[hub]\nwindow = "1s"\n'
 _PING = 'ping_interval = "2s"\nping_timeout = "2s"\n'
+_WAITS = '[publisher]\nreconnect_window = "60s"\n'
+_HARDLY_WAITS = '[publisher]\nreconnect_window = "5s"\n'
 _ROOM = 2**20 + 300_000  # above the journal.min_free of these runs by less than what is sent in a few seconds
 
 KINDS = ("encoder", "hls", "rtmp")
@@ -62,7 +74,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             FrozenServer((2, 6)),
             ClosedPort(),
         ),
-        every=8.0,
+        every=10.0,
     ),
     Scenario(
         name="silence",
@@ -76,6 +88,13 @@ SCENARIOS: tuple[Scenario, ...] = (
         faults=(CutPublisher(),),
         once=True,
         whole=False,
+    ),
+    Scenario(
+        name="cut-publisher-returns",
+        about="the publisher's connection is reset, and it comes back with a new recorder",
+        faults=(CutPublisher(),),
+        pipeline=_WAITS,
+        returns=True,
     ),
     Scenario(
         name="black-hole-heals",
@@ -112,15 +131,65 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="frozen-server",
-        about="the RTMP server reads nothing for 3 to 20 s",
+        about="the RTMP server reads nothing for 3 to 20 s, and the kernel's buffers take it",
         faults=(FrozenServer((3, 20)),),
         every=16.0,
+    ),
+    Scenario(
+        name="frozen-server-timeout",
+        about="the same, with next to no buffers, until its writer gives up by itself",
+        faults=(ShutGate("does not answer in time"),),
+        every=12.0,
+        gate=True,
+        push='timeout = "2s"\n',
+        stall_timeout="8s",
     ),
     Scenario(
         name="closed-port",
         about="the RTMP server's port is closed for 1 to 6 s",
         faults=(ClosedPort(),),
         every=12.0,
+    ),
+    Scenario(
+        name="kill-daemon",
+        about="SIGKILL of the daemon, which is started again; the publisher comes back",
+        faults=(Restart(SIGKILL),),
+        every=9.0,
+        pipeline=_WAITS,
+        returns=True,
+    ),
+    Scenario(
+        name="kill-daemon-orphans",
+        about="the same, and its FFmpegs do not end by themselves",
+        faults=(Restart(SIGKILL, stop_children=True),),
+        every=9.0,
+        pipeline=_WAITS,
+        returns=True,
+    ),
+    Scenario(
+        name="kill-daemon-twice",
+        about="the same, and it is killed once more within 2 s of its start",
+        faults=(Restart(SIGKILL, twice=True),),
+        every=11.0,
+        pipeline=_WAITS,
+        returns=True,
+    ),
+    Scenario(
+        name="kill-daemon-alone",
+        about="SIGKILL of the daemon, which is started again; the publisher does not come back",
+        faults=(Restart(SIGKILL),),
+        once=True,
+        pipeline=_HARDLY_WAITS,
+        whole=False,
+    ),
+    Scenario(
+        name="hand-over",
+        about='SIGTERM with sessions = "hand_over", and a start; the publisher is told to come back',
+        faults=(Restart(SIGTERM),),
+        every=9.0,
+        config='[shutdown]\nsessions = "hand_over"\n',
+        pipeline=_WAITS,
+        returns=True,
     ),
 )
 

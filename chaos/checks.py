@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import bisect
 import subprocess
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from attrs import define, frozen
 
+from chaos.lives import Life, Sizes
 from tests.support.counting import (
     NumberedFrame,
     UnreadableMediaError,
@@ -26,21 +29,28 @@ from tests.support.counting import (
 from tests.support.packages import program
 
 CHECKS = {
-    "accepted": "the raw recording holds exactly the chunks that were counted as accepted",
+    "accepted": "the raw recordings hold exactly the chunks that were accepted, recorder by recorder",
     "whole": "every chunk was accepted, unless the fault ends the publication",
     "recording": "the recording shows the control run's frames at the control run's times",
-    "hls": "so does the playlist with all its segments",
+    "hls": "so does the playlist with all its segments; it lists what it once listed, and has ended",
+    "drift": "sound and picture stay together",
     "rtmp": "each connection begins with an IDR, never steps back, and shows frames of the program",
     "isolation": "what nothing hit was not restarted; its RTMP connection is one, and lacks no frame",
     "recovery": "what was hit came back in time",
-    "state": "the stream ended as it must; the daemon exited with 0 and logged no crash",
-    "processes": "no process was left behind",
+    "state": "the stream ended as it must, in one session; the daemon exited with 0 and logged no crash",
+    "processes": "no process was left behind, nor by one life of the daemon to the next",
     "descriptors": "after the session the daemon has no more files and sockets open than before",
-    "memory": "the daemon's memory stayed within its bound",
+    "memory": "the daemon's memory stayed within its bound, and in a long run where it was",
 }
 
 #: Frames are the same when their times differ by no more; in seconds.
 TOLERANCE = 0.002
+
+#: How far sound and picture may move apart, in seconds.
+DRIFT = 0.040
+
+#: In a run of at least so many seconds the medians of resident memory of its halves may differ by so much.
+LONG, GROWTH = 600.0, 0.05
 
 
 @frozen(slots=True)
@@ -62,12 +72,53 @@ class SinkCount:
     missing: int = 0
 
 
-def check_accepted(raw: Sequence[Path], chunks: Sequence[bytes], accepted: int) -> Iterator[Violation]:
-    """Byte for byte."""
-    kept = b"".join(path.read_bytes() for path in raw)
-    told = b"".join(chunks[:accepted])
-    if kept != told:
-        yield Violation("accepted", f"{accepted} chunks of {len(told)} bytes counted, {len(kept)} bytes kept")
+def check_accepted(raw: Sequence[Path], accepted: Sequence[Sequence[bytes]]) -> Iterator[Violation]:
+    """One file a recorder, byte for byte."""
+    if len(raw) != len(accepted):
+        yield Violation("accepted", f"{len(accepted)} recorders were accepted, {len(raw)} are kept")
+    for number, (path, chunks) in enumerate(zip(raw, accepted, strict=False), 1):
+        told, kept = b"".join(chunks), path.read_bytes()
+        if kept != told:
+            detail = f"{len(chunks)} chunks of {len(told)} bytes accepted, {len(kept)} bytes kept"
+            yield Violation("accepted", f"recorder {number}: {detail}")
+
+
+def check_lives(lives: Sequence[Life]) -> Iterator[Violation]:
+    """Each of the daemon's *lives* goes on where the one before it ended."""
+    for number, life in enumerate(lives, 1):
+        if life.counted > (journaled := sum(map(len, life.accepted))):
+            yield Violation("accepted", f"life {number} counted {life.counted} chunks, and had {journaled}")
+    for number, (life, following) in enumerate(pairwise(lives), 2):
+        if following.session != life.session:
+            yield Violation("state", f"life {number} did not go on with {life.session}: {following.session}")
+        elif not _extends(following.accepted, life.accepted):
+            yield Violation("accepted", f"the index of life {number} lacks what had been accepted before")
+        if following.listed[: len(life.listed)] != life.listed:
+            yield Violation("hls", f"the playlist of life {number} lacks what was listed before")
+
+
+def _extends(sizes: Sizes, before: Sizes) -> bool:
+    return all(sizes[at : at + 1] and sizes[at][: len(old)] == old for at, old in enumerate(before))
+
+
+def check_memory(halves: tuple[int, int], seconds: float) -> Iterator[Violation]:
+    """In the second half of a long run as much is resident as in the first."""
+    first, second = halves
+    if seconds >= LONG and abs(second - first) > GROWTH * first:
+        yield Violation("memory", f"{first / 1e6:.1f} MB in the first half, {second / 1e6:.1f} in the second")
+
+
+def check_descriptors(before: Counter[str], after: Counter[str]) -> Iterator[Violation]:
+    """No more is open *after* than *before*."""
+    if after.total() > before.total():
+        more = ", ".join(f"{count} {name}" for name, count in sorted((after - before).items()))
+        yield Violation("descriptors", f"{after.total()} open, {before.total()} before the session: {more}")
+
+
+def check_drift(drift: float | None) -> Iterator[Violation]:
+    """Where it could be measured at all."""
+    if drift is not None and drift >= DRIFT:
+        yield Violation("drift", f"sound and picture moved {drift * 1000:.0f} ms apart")
 
 
 def check_same(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import sys
@@ -11,16 +12,21 @@ from typing import Any
 import click
 import trio
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chaos.catalogue import SCENARIOS, scenario
-from chaos.report import row, table
-from chaos.run import Bench, Outcome, run
+from chaos.outcome import Bench, Outcome
+from chaos.report import row, tables
+from chaos.run import run
 
 _WORK = Path(__file__).parents[1] / "var" / "chaos"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--runs", default=1, show_default=True, help="How many runs of each scenario.")
+@click.option("--runs", type=click.IntRange(1), help="How many runs of each scenario. Default: 1.")
+@click.option(
+    "--faults", type=click.IntRange(1), help="Instead: as many runs as it takes to strike so often."
+)
 @click.option("--seconds", default=30.0, show_default=True, help="How long a run publishes.")
 @click.option("--seed", type=int, help="Of the first run; the next ones count up. Default: a random one.")
 @click.option("--only", multiple=True, help="A scenario's name, any number of times. Default: all but smoke.")
@@ -31,7 +37,8 @@ _WORK = Path(__file__).parents[1] / "var" / "chaos"
 )
 @click.option("--list", "listing", is_flag=True, help="Say which scenarios there are, and stop.")
 def main(
-    runs: int,
+    runs: int | None,
+    faults: int | None,
     seconds: float,
     seed: int | None,
     only: tuple[str, ...],
@@ -54,30 +61,54 @@ def main(
         return
     if unknown := [name for name in only if name not in names]:
         raise click.UsageError(f"there is no scenario {unknown[0]!r}; --list shows them all")
+    if runs and faults:
+        raise click.UsageError("give either --runs or --faults")
     chosen = only or tuple(name for name in names if name != "smoke")
     first = random.randrange(10_000) if seed is None else seed
     bench = Bench(work.absolute(), seconds, keep=keep)
     # Not cut to a terminal's width where there is none.
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
-    console.print(f"seeds {first} to {first + runs - 1}")
-    rows = trio.run(_all, chosen, range(first, first + runs), bench, Console(stderr=True))
+    console.print(f"seeds from {first}")
+    rows = trio.run(_all, chosen, first, runs or 1, faults, bench)
     if as_json:
         for one in rows:
             click.echo(json.dumps(one))
     else:
-        console.print(table(rows))
+        for table in tables(rows, console.width):
+            console.print(table)
     sys.exit(any(one["verdict"] == "failed" for one in rows))
 
 
-async def _all(names: tuple[str, ...], seeds: range, bench: Bench, progress: Console) -> list[dict[str, Any]]:
+async def _all(
+    names: tuple[str, ...], first: int, runs: int, faults: int | None, bench: Bench
+) -> list[dict[str, Any]]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     rows = []
-    for name in names:
-        outcomes: list[Outcome] = []
-        for seed in seeds:
-            outcomes.append(await run(scenario(name), seed, bench))
-            _tell(outcomes[-1], progress)
-        rows.append(row(outcomes))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        for name in names:
+            rows.append(row(await _some(name, first, runs, faults, bench, progress)))
     return rows
+
+
+async def _some(
+    name: str, first: int, runs: int, faults: int | None, bench: Bench, progress: Progress
+) -> list[Outcome]:
+    """So many *runs* of the scenario *name*, or as many as have so many *faults*."""
+    chosen = scenario(name)
+    planned = [len(chosen.moments(chosen.rng(first + at), bench.seconds)) for at in range(runs)]
+    task = progress.add_task(name, total=faults or sum(planned))
+    outcomes: list[Outcome] = []
+    for seed in itertools.count(first):
+        progress.update(task, description=f"{name}, seed {seed}")
+        outcomes.append(await run(chosen, seed, bench, lambda: progress.advance(task)))
+        _tell(outcomes[-1], progress.console)
+        struck = sum(len(outcome.strikes) for outcome in outcomes)
+        # A run without any fault has failed before the first: the next one would, too.
+        if (struck >= faults or not outcomes[-1].strikes) if faults else len(outcomes) == runs:
+            break
+    progress.remove_task(task)
+    return outcomes
 
 
 def _tell(outcome: Outcome, progress: Console) -> None:

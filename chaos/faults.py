@@ -12,14 +12,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 from attrs import frozen
 
+from chaos.card import SLICE
+
 if TYPE_CHECKING:
     from chaos.live import Live
 
 Status = dict[str, Any]
 
+_VERBS = {signal.SIGKILL: "kill", signal.SIGSTOP: "stop", signal.SIGTERM: "terminate"}
+_RECONNECT = 1001  # the close code of a daemon that stops
+
 
 class Fault(Protocol):
-    """Something that happens to a live run; *hurts* names what it hits: a child, or the publisher."""
+    """Something that happens to a live run.
+
+    *hurts* is what it hits: ``encoder``, a sink's name, ``publisher``, ``disk`` or ``daemon``.
+    """
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def hurts(self) -> str: ...
@@ -57,6 +68,10 @@ class Signal:
     hurts: str
     number: signal.Signals
 
+    @property
+    def name(self) -> str:
+        return f"{_VERBS[self.number]}-{self.hurts}"
+
     async def inject(self, live: Live, rng: random.Random) -> float:  # noqa: ARG002
         part = part_of(await live.wait_until(runs(self.hurts)), self.hurts)
         assert part is not None
@@ -69,18 +84,26 @@ class Signal:
 
 @frozen(slots=True)
 class CutPublisher:
-    """The publisher's connection is reset: what it had sent by then is all there is."""
+    """The publisher's connection is reset: what it had sent by then is all there is, unless it comes back."""
 
+    name: str = "cut-publisher"
     hurts: str = "publisher"
 
-    async def inject(self, live: Live, rng: random.Random) -> None:  # noqa: ARG002
+    async def inject(self, live: Live, rng: random.Random) -> float | None:  # noqa: ARG002
+        begin, known = trio.current_time(), live.publisher.connections
         live.publisher.cut()
+        if not live.publisher.returns:
+            return None
+        await live.wait_until(lambda _: live.publisher.connections > known)
+        await _accepts_again(live)
+        return trio.current_time() - begin
 
 
 @frozen(slots=True)
 class Silence:
     """The publisher sends nothing for 3 to 8 s, as from a canvas that stands still: that is no fault."""
 
+    name: str = "silence"
     hurts: str = "publisher"
 
     async def inject(self, live: Live, rng: random.Random) -> float:
@@ -95,6 +118,7 @@ class BlackHole:
     """Every packet of the publisher's is dropped, and nobody told; *heals* after a while, or never."""
 
     heals: bool
+    name: str = "black-hole"
     hurts: str = "publisher"
 
     async def inject(self, live: Live, rng: random.Random) -> float | None:
@@ -113,6 +137,7 @@ class FullDisk:
 
     leave: int
     heals: bool
+    name: str = "full-disk"
     hurts: str = "disk"
 
     async def inject(self, live: Live, rng: random.Random) -> float | None:
@@ -136,6 +161,7 @@ class FrozenServer:
     """The RTMP server reads nothing any more, with every connection open, for so long: *seconds* from, to."""
 
     seconds: tuple[float, float]
+    name: str = "frozen-server"
     hurts: str = "rtmp"
 
     async def inject(self, live: Live, rng: random.Random) -> float:
@@ -149,9 +175,79 @@ class FrozenServer:
 
 
 @frozen(slots=True)
+class ShutGate:
+    """Nothing fits on the way to the RTMP server any more, until its writer gives up: *cause* says why."""
+
+    cause: str
+    name: str = "frozen-server-timeout"
+    hurts: str = "rtmp"
+
+    async def inject(self, live: Live, rng: random.Random) -> float:  # noqa: ARG002
+        assert live.gate is not None
+        before = part_of(await live.wait_until(runs("rtmp")), "rtmp")
+        assert before is not None
+        live.gate.shut()
+        try:
+            status = await live.wait_until(
+                lambda status: (part_of(status, "rtmp") or before)["restarts"] > before["restarts"]
+            )
+        finally:
+            live.gate.open()
+        begin = trio.current_time()
+        told = (part_of(status, "rtmp") or before)["last_error"]
+        if self.cause not in told:
+            live.note("recovery", f"given up for another cause than {self.cause!r}: {told}")
+        await live.wait_until(runs("rtmp", not_as=before["pid"]))
+        return trio.current_time() - begin
+
+
+@frozen(slots=True)
+class Restart:
+    """The daemon dies of *number*, and is started again in the same place.
+
+    With *stop_children* its FFmpegs are stopped first, and stay until the next life ends them. With *twice*
+    it is killed once more within 2 s of its start, ready or not. Where the publisher does not come
+    back, this returns when the session has ended.
+    """
+
+    number: signal.Signals
+    stop_children: bool = False
+    twice: bool = False
+    hurts: str = "daemon"
+
+    @property
+    def name(self) -> str:
+        return f"{_VERBS[self.number]}-daemon"
+
+    async def inject(self, live: Live, rng: random.Random) -> float | None:
+        await _accepts_again(live)
+        await trio.sleep(rng.uniform(0, SLICE))
+        told = len(live.publisher.closed)
+        counted = (await live.status())["chunks"]
+        begin = trio.current_time()
+        await live.end_life(self.number, counted, stop_children=self.stop_children)
+        if self.twice:
+            await trio.to_thread.run_sync(live.daemon.start_again)
+            await trio.sleep(rng.uniform(0, 2))
+            await live.end_life(self.number)
+        await live.begin_life()
+        if not live.publisher.returns:
+            await live.wait_ended()
+            return None
+        await live.wait_until(_encodes)
+        took = trio.current_time() - begin
+        await _accepts_again(live)
+        live.look()
+        if self.number is signal.SIGTERM and (codes := live.publisher.closed[told:]) != [_RECONNECT]:
+            live.note("state", f"the publisher was told {codes}, not to reconnect")
+        return took
+
+
+@frozen(slots=True)
 class ClosedPort:
     """The RTMP server is gone, its port closed, for a few seconds."""
 
+    name: str = "closed-port"
     hurts: str = "rtmp"
 
     async def inject(self, live: Live, rng: random.Random) -> float:
@@ -164,6 +260,12 @@ class ClosedPort:
         begin = trio.current_time()
         await live.wait_until(runs("rtmp", not_as=part["pid"]))
         return trio.current_time() - begin
+
+
+def _encodes(status: Status) -> bool:
+    """The encoder of this life has made a frame."""
+    encoder = status["encoder"]
+    return encoder is not None and encoder["state"] == "running" and encoder["frames"] > 0
 
 
 async def _accepts_again(live: Live) -> float:

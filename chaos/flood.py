@@ -9,7 +9,8 @@ from attrs import frozen
 
 from chaos.card import card
 from chaos.checks import Violation
-from chaos.run import Bench, peak_memory
+from chaos.outcome import Bench
+from chaos.resources import peak_memory
 from tests.support.daemon import daemon, publish
 from tests.support.packages import program
 
@@ -44,7 +45,7 @@ class Flood:
 
 async def flood(bench: Bench, directory: Path, size: int) -> Flood:
     """Send *size* bytes or a little more: one recorder after the other, each the whole card."""
-    chunks = await card(program("ffmpeg"), bench.seconds, 0, bench.work / "cards")
+    chunks = (await card(program("ffmpeg"), bench.seconds, 0, bench.work / "cards")).chunks
     recorder = b"".join(chunks)
     times = -(-size // len(recorder))
     with daemon(directory, _PIPELINE, config=_CONFIG, program=bench.program) as running:

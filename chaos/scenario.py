@@ -16,10 +16,17 @@ class Scenario:
 
     At each moment one of *faults* is drawn; *every* is the mean number of seconds between two moments, the
     first comes after *first*, and the last *tail* seconds are left in peace, so that what was hurt last can
-    come back. *once*: the fault ends the publication, so there is one moment only. *config* is TOML, within
-    ``[journal]`` at first, *ingest* within that section. *network* puts the publisher into a network
-    namespace; *disk* is the size of a file system of its own for the daemon's state, where it matters.
-    *ends* is the state that the stream must come to, *whole* whether every chunk must be accepted.
+    come back. *once*: the fault ends the publication, so there is one moment only.
+
+    TOML: *config*, within ``[journal]`` at first; *ingest* within that section; *pipeline* in front of the
+    sinks, *push* within the RTMP sink. *stall_timeout* is the supervisors'.
+
+    *network* puts the publisher into a network namespace; *disk* is the size of a file system of its own for
+    the daemon's state, where it matters; *gate* puts one before the RTMP server. With *returns* a
+    publisher that has lost its connection comes back, with a new recorder.
+
+    *ends* is the state that the stream must come to, *whole* whether every chunk must be accepted: of
+    a publisher that *returns*, of its last recorder.
     """
 
     name: str
@@ -31,10 +38,19 @@ class Scenario:
     once: bool = False
     config: str = ""
     ingest: str = ""
+    pipeline: str = ""
+    push: str = ""
+    stall_timeout: str = "2s"
     network: bool = False
     disk: str | None = None
+    gate: bool = False
+    returns: bool = False
     ends: Literal["ended", "failed"] = "ended"
     whole: bool = True
+
+    def rng(self, seed: int) -> random.Random:
+        """What decides everything in the run *seed*; `moments` come first."""
+        return random.Random(f"{self.name} {seed}")
 
     def moments(self, rng: random.Random, seconds: float) -> list[float]:
         """When faults strike in a run of *seconds*: at least once."""
@@ -45,6 +61,11 @@ class Scenario:
         return moments
 
     @property
+    def hit(self) -> set[str]:
+        """What its faults hurt."""
+        return {fault.hurts for fault in self.faults}
+
+    @property
     def cuts_rtmp(self) -> bool:
         """Whether a fault may interrupt the RTMP connection; in all other runs it must stay the same."""
-        return any(fault.hurts == "rtmp" for fault in self.faults)
+        return not self.hit.isdisjoint({"rtmp", "daemon"})

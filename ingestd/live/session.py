@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 SinkRun = Writer | Recording | RawRecording
 
 #: Close codes that a session asks for; see ``docs/publishing.md``.
-RESTARTING = 1012
+GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
 SESSION_FAILED = 4500
 
@@ -160,9 +160,9 @@ class Session:
             self._ending = "hand_over"
             if self.ingest.publication is not None:
                 self.ingest.publication.tell(Notice("drain", {"reason": "the server restarts"}))
-            self.stop(RESTARTING, "the server restarts: reconnect, and go on")
+            self.stop(GOING_AWAY, "the server restarts: reconnect, and go on")
         else:
-            self.stop(1001, "the server is stopping")
+            self.stop(GOING_AWAY, "the server is stopping")
 
     def fail(self, code: int, cause: str) -> None:
         """End the session, which counts as failed with *cause* (the first one stands)."""

@@ -19,8 +19,17 @@ _INPUT = ("-protocol_whitelist", "pipe", "-probesize", "32", "-copyts", "-f", "m
 _FFMPEG_RATES = 1_001_000
 #: Seconds that a picture may be repeated for, and dropped again, where a source begins later (1001: NTSC's).
 _MAX_FILL = 1001
-#: Sound may be so far (s) from its timestamps: a browser's stray by 10 ms, what a splice leaves is more.
+#: Sound goes by its samples. A browser's timestamps stray by 10 ms, and a busy one's tell when it found the
+#: time. But what is 20 ms off for half a second (a splice, a drift), or 250 ms at once, is out of place.
 _OUT_OF_PLACE = 0.02
+_STEADY = (
+    "asetpts='"
+    "st(1,NB_CONSUMED_SAMPLES/SR);"
+    "st(2,PTS*TB-ld(1));"  # when the first sample was, going by this timestamp; ld(0) is what holds
+    f"if(lt(abs(ld(2)-ld(0)),{_OUT_OF_PLACE}),st(3,ld(1)));"
+    "if(not(N)+gt(abs(ld(2)-ld(0)),0.25)+gt(ld(1)-ld(3),0.5),st(0,ld(2)));"
+    "round((ld(0)+ld(1))/TB)'"
+)
 
 
 def _common(exe: str, progress_fd: int) -> list[str]:
@@ -195,11 +204,14 @@ def _keyframe_expression(video: Video, phase: int) -> str:
 
 def _audio_args(audio: Audio, start: int | None) -> list[str]:
     # Fill and trim to the timestamps, so that a gap in the source does not shift what follows.
-    filters = [f"aresample=async=1:min_hard_comp={_OUT_OF_PLACE}"]
+    fill = f"aresample=async=1:min_hard_comp={_OUT_OF_PLACE}"
+    filters = [_STEADY, fill]
     if start is not None:
         # In samples of the input, so in ours only where it has our rate.
-        filters[0] += f":first_pts={round(start * audio.sample_rate / NS_PER_S)}"
-        filters = [f"aresample={audio.sample_rate}", *filters, f"atrim=start={_seconds(start)}"]
+        first = f":first_pts={round(start * audio.sample_rate / NS_PER_S)}"
+        filters = [
+            _STEADY, f"aresample={audio.sample_rate}", fill + first, f"atrim=start={_seconds(start)}",
+        ]  # fmt: skip
     return [
         "-filter:a", ",".join(filters),
         "-c:a", audio.codec, "-ar", str(audio.sample_rate), "-ac", str(audio.channels),

@@ -9,7 +9,8 @@ from attrs import evolve
 
 from chaos.catalogue import scenario
 from chaos.flood import MIB, flood
-from chaos.run import Bench, Outcome, run
+from chaos.outcome import Bench, Outcome
+from chaos.run import run
 from tests.chaos.test_chaos import SEED, shown
 
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import random
-from pathlib import Path
 
 import pytest
 from attrs import evolve
 from click.testing import CliRunner
 
 from chaos.catalogue import SCENARIOS, scenario
-from chaos.checks import CHECKS, SinkCount, Violation, check_accepted, missing
+from chaos.checks import SinkCount, Violation, missing
 from chaos.cli import main
-from chaos.report import row, table
-from chaos.run import Bench, Outcome, run
+from chaos.outcome import Bench, Outcome, Strike
+from chaos.report import row, tables
+from chaos.run import run
 from chaos.scenario import Scenario
 
 #: With it, encoder and HLS writer are both hit in the short smoke run.
 SEED = 1
 
 #: Scenarios with a defect that is known, and not mended yet.
+_LIVES = "sessions are not taken up yet"
 KNOWN = {
+    **dict.fromkeys((one.name for one in SCENARIOS if one.pipeline), _LIVES),
+    "frozen-server-timeout": "of GnuTLS's two messages the wrong one is taken for the cause",
     "disk-full-continue": "FFmpeg lists a segment that the full disk has left empty, and ends with status 0",
 }
 
@@ -39,7 +41,7 @@ async def test_short_runs_equal_the_control_run(bench: Bench, chosen: Scenario) 
     """Faults strike, and nothing that was accepted is missing anywhere."""
     outcome = await run(chosen, SEED, bench)
     assert outcome.good, shown(outcome)
-    assert outcome.injected >= 1
+    assert outcome.strikes
     assert outcome.recorded > 60
     assert outcome.sinks["hls"].missing == outcome.sinks["mkv"].missing == 0
 
@@ -58,7 +60,7 @@ async def test_every_scenario(bench: Bench, chosen: Scenario, request: pytest.Fi
 def test_the_same_seed_strikes_at_the_same_moments() -> None:
     """What a seed decides, it decides alike; and each run has at least one fault, in time to get over it."""
     for one in SCENARIOS:
-        first, again = (one.moments(random.Random(f"{one.name} 7"), 60) for _ in range(2))
+        first, again = (one.moments(one.rng(7), 60) for _ in range(2))
         assert first == again
         assert first
         assert all(at >= one.first for at in first)
@@ -74,28 +76,30 @@ def test_what_is_missing_is_counted_by_time_and_number() -> None:
     assert missing([(pts, number + 1) for pts, number in control], control) == 10
 
 
-def test_a_byte_that_was_accepted_and_is_not_there_is_found(tmp_path: Path) -> None:
-    """The raw recording must be the accepted chunks, no byte less."""
-    raw = tmp_path / "raw.webm"
-    raw.write_bytes(b"onetw")
-    (violation,) = check_accepted([raw], [b"one", b"two"], 2)
-    assert violation.check == "accepted"
-    assert violation.check in CHECKS
-
-
 def test_a_row_sums_up_and_names_the_seeds_that_failed() -> None:
     """The JSON row has what the table shows."""
-    good = Outcome("kill-hls", 5, 10, 10, 90, {"mkv": SinkCount(90, 0)}, 2, [1.0, 3.0], 50_000_000)
-    bad = Outcome("kill-hls", 6, 10, 10, 89, {"mkv": SinkCount(89, 1)}, 1, [2.0], 60_000_000)
+    good = Outcome(scenario="kill-hls", seed=5, accepted=10, recorded=90, sinks={"mkv": SinkCount(90, 0)})
+    good.strikes = [Strike("kill-hls", 1.0), Strike("kill-hls", 3.0)]
+    good.peak_memory, good.resident, good.descriptors, good.drift = 51_000_000, (40, 41), (9, 9), 0.01
+    bad = Outcome(scenario="kill-hls", seed=6, accepted=10, recorded=89, sinks={"mkv": SinkCount(89, 1)})
+    bad.strikes = [Strike("stop-hls", 2.0), Strike("cut-publisher", None)]
     bad.violations.append(Violation("recording", "one is missing"))
     made = row([good, bad])
-    assert json.loads(json.dumps(made)) == made
-    assert (made["runs"], made["accepted"], made["recorded"], made["faults"]) == (2, 20, 179, 3)
+    shown = json.loads(json.dumps(made))
+    assert (made["runs"], made["accepted"], made["recorded"], made["faults"]) == (2, 20, 179, 4)
     assert made["sinks"]["mkv"] == {"sent": 179, "missing": 1}
     assert (made["recovery_median"], made["recovery_max"]) == (2.0, 3.0)
+    assert made["by_fault"] == {
+        "cut-publisher": {"faults": 1, "recovery_median": None, "recovery_max": None},
+        "kill-hls": {"faults": 2, "recovery_median": 2.0, "recovery_max": 3.0},
+        "stop-hls": {"faults": 1, "recovery_median": 2.0, "recovery_max": 2.0},
+    }
+    assert (shown["resident"], shown["descriptors"]) == ([[40, 41], None], [[9, 9], None])
+    assert (made["drift"], made["peak_memory"]) == (0.01, 51_000_000)
     assert made["verdict"] == "failed"
     assert [failure["seed"] for failure in made["failures"]] == [6]
-    assert table([made]).row_count == 1
+    assert [one.row_count for one in tables([made, made], 160)] == [2]
+    assert [len(one.columns) for one in tables([made, made], 80)] == [2, 2]
 
 
 def test_the_command_line_lists_and_refuses() -> None:
@@ -106,3 +110,4 @@ def test_the_command_line_lists_and_refuses() -> None:
     refused = CliRunner().invoke(main, ["--only", "kill-everyone"])
     assert refused.exit_code == 2
     assert "kill-everyone" in refused.output
+    assert CliRunner().invoke(main, ["--runs", "2", "--faults", "50"]).exit_code == 2

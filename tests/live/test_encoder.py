@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,19 @@ def recorder(name: str, *, pictures: tuple[float, float] = ALL, sound: tuple[flo
         if spans[frame.track][0] <= frame.timestamp / NS_PER_S < spans[frame.track][1]
     ]
     return muxer.header() + muxer.mux(tuple(kept))
+
+
+def stamped(name: str, stamp: Callable[[float], float]) -> bytes:
+    """A capture whose sound has other timestamps, of what it has (in seconds)."""
+    header, frames = demuxed(name)
+    sound = next(track.number for track in header.tracks if track.kind is Kind.AUDIO)
+    muxer = Muxer(header.tracks)
+    return muxer.header() + muxer.mux(
+        tuple(
+            evolve(f, timestamp=round(stamp(f.timestamp / NS_PER_S) * NS_PER_S)) if f.track == sound else f
+            for f in frames
+        )
+    )
 
 
 async def encoded(ffmpeg: str, directory: Path, recorders: list[bytes]) -> tuple[Spool, Spool]:
@@ -124,21 +138,41 @@ async def test_no_hole_where_recorders_follow_each_other(
     assert sound[-1] == pytest.approx(pictures[-1], abs=3.0)
 
 
+def read_program_beeps(program: Spool, out: Path) -> list[float]:
+    """When beeps begin in what the encoder made, by way of a file *out*."""
+    assert isinstance(program.hub, WitnessedHub)
+    muxer = Muxer(program.hub.live[0][1].tracks)
+    frames = [Frame(track, at, key, payload) for _, _, track, at, key, payload in program.hub.live]
+    out.write_bytes(muxer.header() + muxer.mux(tuple(frames)))
+    return read_beeps(out)
+
+
 async def test_sound_stays_in_its_place_from_recorder_to_recorder(each_ffmpeg: str, tmp_path: Path) -> None:
     """One encoder for recorders of one kind: what a splice leaves between sounds does not add up."""
     source, program = await encoded(each_ffmpeg, tmp_path, [recorder("cv-vp8-250.webm")] * 4)
-    assert isinstance(program.hub, WitnessedHub)
-    configuration = program.hub.live[0][1]
-    muxer = Muxer(configuration.tracks)
-    frames = tuple(
-        Frame(track, at, keyframe, payload) for _, _, track, at, keyframe, payload in program.hub.live
-    )
-    out = tmp_path / "program.mkv"
-    out.write_bytes(muxer.header() + muxer.mux(frames))
     beeps = read_beeps(capture("cv-vp8-250.webm").path)
     splices = [life.splice for life in source.intake.lives]
     expected = [at + splice.offset / NS_PER_S for splice in splices if splice for at in beeps]
-    assert read_beeps(out) == pytest.approx(expected, abs=0.025)
+    assert read_program_beeps(program, tmp_path / "out.mkv") == pytest.approx(expected, abs=0.025)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "expected"),
+    [
+        pytest.param(lambda at: at + 0.2 * (1.4 < at <= 1.7), (0.51, 1.51, 2.51, 3.51), id="late-a-while"),
+        pytest.param(lambda at: max(at, 1.5) if at > 1.3 else at, (0.51, 1.51, 2.51, 3.51), id="all-at-once"),
+        pytest.param(lambda at: at + 0.06 * (at > 1.7), (0.51, 1.51, 2.57, 3.57), id="late-from-then-on"),
+        pytest.param(lambda at: at - 0.05 * (at > 1.7), (0.51, 1.51, 2.46, 3.46), id="early-from-then-on"),
+        pytest.param(lambda at: at + 0.4 * (at > 1.7), (0.51, 1.51, 2.91, 3.91), id="a-hole"),
+        pytest.param(lambda at: at * 1.02, (0.52, 1.54, 2.56, 3.58), id="drifting"),
+    ],
+)
+async def test_sound_goes_by_its_samples_until_it_is_out_of_place(
+    each_ffmpeg: str, tmp_path: Path, stamp: Callable[[float], float], expected: tuple[float, ...]
+) -> None:
+    """Timestamps that tell when a busy browser wrote change nothing; what stays off is put right in time."""
+    _, program = await encoded(each_ffmpeg, tmp_path, [stamped("cv-vp8-250.webm", stamp)])
+    assert read_program_beeps(program, tmp_path / "out.mkv") == pytest.approx(expected, abs=0.025)
 
 
 def old_source(begin: int) -> list[bytes]:

@@ -13,7 +13,7 @@ from ingestd.config import SupervisorConfig
 from ingestd.live.batch import Configuration
 from ingestd.live.catalog import Catalog
 from ingestd.live.hub import Hub
-from ingestd.live.part import PART
+from ingestd.live.part import PART, Part, part_of
 from ingestd.live.recording import Recording
 from ingestd.live.recovery import claimed, recover
 from ingestd.live.resume import notes_of
@@ -32,13 +32,13 @@ from tests.live.programs import (
     mortal,
     whole_frames,
 )
-from tests.live.tools import VIDEO
+from tests.live.tools import VIDEO, feed, hub_config, spool
 from tests.media.tools import demux, ffmpeg_complaints, header_of
 from tests.support.captures import capture
 from tests.support.counting import assert_same_frames, decode_errors, header_duration, read_video
 from tests.support.packages import program as binary
 
-KINDS = ("plain", "reordered", "fine", "sound", "changing", "quiet")
+KINDS = ("plain", "reordered", "intra", "fine", "sound", "changing", "quiet")
 BEGAN = 1_700_000_000.0
 
 
@@ -174,10 +174,42 @@ async def test_many_daemons_one_recording(place: Place, tmp_path: Path) -> None:
         expected = await control(program, tmp_path / str(seed), **options)
         reached = sorted(rng.randrange(1, len(program.frames)) for _ in range(5))
         for end in reached:
-            await cut_off(place, program, rng, end, **options)
+            run = await cut_off(place, program, rng, end, **options)
+            assert run.file is not None
+            part = part_of(run.file)
+            data = part.read_bytes()
+            part.write_bytes(data[: rng.choice((len(data), rng.randrange(len(data)), 100))])
         await go_on(place, program, rng, **options)
         assert in_files(place.recordings) == expected, f"seed {seed}"
     assert open_files() == before
+
+
+async def test_a_part_is_cut_back_before_anything_is_appended(place: Place) -> None:
+    """What is torn is gone from the disk at once: another crash must not find it behind what follows."""
+    rng = random.Random(3)
+    await cut_off(place, made_up(rng, "plain"), rng, 150)
+    (path,) = place.recordings.iterdir()
+    data = path.read_bytes()
+    path.write_bytes(data + rng.randbytes(5000))
+    Part.reopen(place.recordings / "s1.mkv").close()
+    assert path.read_bytes() == data
+
+
+async def test_a_part_that_was_finished_behind_its_note_is_gone_on_with(place: Place, tmp_path: Path) -> None:
+    """After a power cut the note may be older than the file: that grows on, another crash costs nothing."""
+    rng = random.Random(4)
+    program = made_up(rng, "plain")
+    expected = await control(program, tmp_path)
+    await cut_off(place, program, rng, 100)
+    (note,) = (place.recordings.parent / "journal").iterdir()
+    older = note.read_bytes()
+    await go_on(place, Program(program.frames[:150]), rng)
+    (place.recordings / "s1.mkv").rename(place.recordings / "s1.mkv.part")
+    note.write_bytes(older)
+    await cut_off(place, program, rng, len(program.frames))
+    assert [path.name for path in place.recordings.iterdir()] == ["s1.mkv.part"]
+    await recover(place.recordings, binary("ffmpeg"))
+    assert in_files(place.recordings) == expected
 
 
 @pytest.mark.parametrize("kind", ["plain", "reordered", "sound"])
@@ -390,16 +422,23 @@ async def test_a_daemon_that_dies_while_it_makes_an_mp4(place: Place, tmp_path: 
 
 @pytest.mark.parametrize("name", ["cv-vp8-250.webm", "cv-h264webm-100.mkv", "gum-audio-250.webm"])
 async def test_a_capture_through_three_daemons_plays(place: Place, tmp_path: Path, name: str) -> None:
-    """What FFmpeg reads of the file is what it reads of the capture."""
+    """What FFmpeg reads of the file is what it reads of the capture; the last one has it from the journal."""
     program = await captured(name, tmp_path)
     rng = random.Random(name)
     for fraction in (0.4, 0.7):
         await cut_off(place, program, rng, int(fraction * len(program.frames)))
         (part,) = place.recordings.iterdir()
         part.write_bytes(part.read_bytes()[: -rng.randrange(3000)])
-    run = await go_on(place, program, rng)
+    async with spool(tmp_path / "journal", hub=hub_config(memory=2**16)) as made:
+        await feed(made, capture(name).chunks())
+        made.end()
+        run = recording(made.hub, place)
+        await run.run()
+        assert run.program.window_start > run.program.next_seq - run.sent_frames
     file = place.recordings / "s1.mkv"
     assert run.file == file
+    assert run.dropped_frames == 0
+    assert run.sent_frames < 0.7 * len(program.frames)
     assert decode_errors(file) == []
     assert ffmpeg_complaints(file) == ""
     if name.startswith("cv-"):

@@ -41,6 +41,10 @@ REMUX = (
     " -map 0 -c copy -bsf:v setts=duration='if(DURATION,DURATION,if(N,DTS-PREV_INDTS,1))'"
     " -map_metadata 0 -movflags +faststart -f mp4 -protocol_whitelist file -y file:{}"
 )
+STEADY = (
+    "asetpts='st(1,NB_CONSUMED_SAMPLES/SR);st(2,PTS*TB-ld(1));if(lt(abs(ld(2)-ld(0)),0.02),st(3,ld(1)));"
+    "if(not(N)+gt(abs(ld(2)-ld(0)),0.25)+gt(ld(1)-ld(3),0.5),st(0,ld(2)));round((ld(0)+ld(1))/TB)'"
+)
 AAC = "-c:a aac -ar 44100 -ac 2 -b:a 128000"
 
 
@@ -55,7 +59,7 @@ def test_the_encoder_of_the_default_pipeline() -> None:
         *INPUT.split(),
         *f"-map 0:v:0 -filter:v fps=30,{CANVAS}".split(),
         *X264.format(expr=keyframes("0.008333")).split(),
-        *f"-map 0:a:0 -filter:a aresample=async=1:min_hard_comp=0.02 {AAC}".split(),
+        *f"-map 0:a:0 -filter:a {STEADY},aresample=async=1:min_hard_comp=0.02 {AAC}".split(),
         *OUTPUT.split(),
     ]
 
@@ -74,7 +78,7 @@ def test_an_encoder_that_goes_on() -> None:
         "-map",
         "0:a:0",
         "-filter:a",
-        "aresample=44100,aresample=async=1:min_hard_comp=0.02:first_pts=397385,atrim=start=9.011000",
+        f"{STEADY},aresample=44100,aresample=async=1:min_hard_comp=0.02:first_pts=397385,atrim=start=9.011000",
         *AAC.split(),
         *OUTPUT.split(),
     ]

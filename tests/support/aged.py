@@ -21,13 +21,13 @@ def age(seconds: int) -> None:
     """Let each session's timeline begin at *seconds*."""
     begin, run = Splicer.begin, Encoder.run
 
-    def later(self: Splicer, first: Frame) -> Splice:
+    def later(self: Splicer, first: Frame, offset: int | None = None) -> Splice:
         if self.times == "recorder" and not self._last:
             return Splice(offset=seconds * NS_PER_S - first.timestamp)
-        return begin(self, first)
+        return begin(self, first, offset)
 
     async def long_running(self: Encoder) -> Any:
-        self._origin = 0
+        self.program.origin = 0
         await run(self)
 
     Splicer.begin = later  # type: ignore[method-assign]

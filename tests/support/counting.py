@@ -14,7 +14,7 @@ import itertools
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -105,15 +105,19 @@ def read_flashes(source: str | Path, ffmpeg: str | None = None, *, fmt: str | No
     return flashes_of(read_frames(source, ffmpeg, fmt=fmt))
 
 
-def read_beeps(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[float]:
+def read_beeps(
+    source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None, steady: bool = False
+) -> list[float]:
     """The moments, in seconds on the container's timeline, at which a 1 kHz beep begins (within about 1 ms).
 
-    Timed by the decoded frames' pts, so that codec delay and priming count as a player counts them.
+    Timed by the decoded frames' pts, so that codec delay and priming count as a player counts them. With
+    *steady* by the samples alone, from where most frames' pts say that they begin: for sound without holes
+    whose timestamps stray, as those of a busy browser.
     """
     data, log = _decode(source, ffmpeg, ["-map", "0:a:0", "-af", _SOUND, "-f", "f32le"], fmt)
     samples = np.frombuffer(data, np.float32)
     onsets: list[float] = []
-    for start, rate, run in _contiguous_runs(log, samples):
+    for start, rate, run in (_one_run if steady else _contiguous_runs)(log, samples):
         onsets += [start + at for at in _beep_onsets(run, rate)]
     return onsets
 
@@ -275,11 +279,9 @@ def _number(bars: npt.NDArray[np.float64]) -> int:
 
 def _contiguous_runs(log: str, samples: npt.NDArray[np.float32]) -> list[tuple[float, int, Any]]:
     """(start in seconds, rate, samples) of each stretch without a jump of more than 5 ms."""
-    stamps = re.findall(r"\[Parsed_ashowinfo[^\]]*\] n:\d+ pts:(-?\d+) .*?rate:(\d+) nb_samples:(\d+)", log)
     runs: list[tuple[float, int, Any]] = []
     at, begin, expected = 0, 0, None
-    for pts_text, rate_text, count_text in stamps:
-        pts, rate, count = int(pts_text), int(rate_text), int(count_text)
+    for pts, rate, count in _sound_frames(log):
         if expected is None or abs(pts - expected) > 0.005 * rate:
             runs.append((pts / rate, rate, samples[at:at]))
             begin = at
@@ -287,6 +289,22 @@ def _contiguous_runs(log: str, samples: npt.NDArray[np.float32]) -> list[tuple[f
         expected = pts + count
         runs[-1] = (runs[-1][0], rate, samples[begin:at])
     return runs
+
+
+def _one_run(log: str, samples: npt.NDArray[np.float32]) -> list[tuple[float, int, Any]]:
+    """(start in seconds, rate, samples) of all, taken to be without a hole."""
+    starts, at, rate = [], 0, 1
+    for pts, rate, count in _sound_frames(log):  # noqa: B007  they have all one rate
+        starts.append(pts - at)
+        at += count
+    return [(float(np.median(starts)) / rate, rate, samples)] if starts else []
+
+
+def _sound_frames(log: str) -> Iterator[tuple[int, int, int]]:
+    """(pts, rate, samples) of each decoded frame, the pts in samples."""
+    pattern = r"\[Parsed_ashowinfo[^\]]*\] n:\d+ pts:(-?\d+) .*?rate:(\d+) nb_samples:(\d+)"
+    for pts, rate, count in re.findall(pattern, log):
+        yield int(pts), int(rate), int(count)
 
 
 def _beep_onsets(samples: Any, rate: int) -> list[float]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Daemon:
     control: str
     log: Path
     exit_code: int | None = field(default=None)
+    _program: Sequence[str] = ("-m", "ingestd")
+    _env: Mapping[str, str] = field(factory=dict)
 
     @property
     def publish_url(self) -> str:
@@ -120,6 +122,30 @@ class Daemon:
                 raise AssertionError(f"the daemon did not stop; log:\n{self.log.read_text()}") from None
         return self.exit_code
 
+    def kill(self) -> None:
+        """SIGKILL of the daemon alone: its children have to look after themselves."""
+        self.process.kill()
+        self.exit_code = self.process.wait()
+
+    def start_again(self) -> None:
+        """Begin another life in the same place, on the same ports, with a log of its own.
+
+        What is told of it (addresses, status) holds after `wait_ready`.
+        """
+        toml = self.directory / "ingestd.toml"
+        text = toml.read_text()
+        for address in (self.ingest, self.control):
+            host, _, port = address.rpartition(":")
+            text = text.replace(f'bind = "{host}:0"', f'bind = "{host}:{port}"', 1)
+        toml.write_text(text)
+        self.process, self.log = _spawn(self.directory, self._program, self._env)
+        self.exit_code = None
+
+    def wait_ready(self) -> None:
+        """Wait until it takes publishers; fails if it does not come to that."""
+        ready = _wait_ready(self.process, self.log)
+        self.ingest, self.control = ready["ingest"][0], ready["control"][0]
+
 
 @contextmanager
 def daemon(
@@ -140,24 +166,30 @@ def daemon(
     (directory / "pipelines" / "test.toml").write_text(pipeline)
     toml = directory / "ingestd.toml"
     toml.write_text(CONFIG.format(extra=config).replace('bind = "127.0.0.1:0"', ingest, 1))
+    process, log = _spawn(directory, program, env or {})
+    made = Daemon(directory, process, "", "", log, None, program, env or {})
+    try:
+        made.wait_ready()
+        yield made
+        made.stop()
+    finally:
+        if made.process.poll() is None:
+            made.kill()
+
+
+def _spawn(
+    directory: Path, program: Sequence[str], env: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], Path]:
     # A second daemon in the same directory has a log of its own.
     log = directory / f"log-{len(list(directory.glob('log-*.jsonl'))) + 1}.jsonl"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, *program, "run", "--config", str(toml)],
+            [sys.executable, *program, "run", "--config", str(directory / "ingestd.toml")],
             stdin=subprocess.DEVNULL,
             stderr=stderr,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **env},
         )
-    try:
-        ready = _wait_ready(process, log)
-        made = Daemon(directory, process, ready["ingest"][0], ready["control"][0], log)
-        yield made
-        made.stop()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    return process, log
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:

@@ -85,6 +85,15 @@ def test_sound_that_begins_late_is_late(name: str, each_ffmpeg: str, ffmpeg: str
     assert beeps == pytest.approx([1.08, 2.08, 3.08], abs=0.003)
 
 
+def test_beeps_by_the_samples_alone(ffmpeg: str, tmp_path: Path) -> None:
+    """Timestamps that are late for a while, in the middle of a beep, too, do not move steady sound."""
+    stray = "setts=ts='if(between(N,95,105),PTS+100,PTS)'"
+    beeps = counting.read_beeps(make(ffmpeg, tmp_path / "a.webm", *FORMATS["a.webm"]))
+    path = make(ffmpeg, tmp_path / "b.webm", *FORMATS["a.webm"], "-bsf:a", stray)
+    assert counting.read_beeps(path, steady=True) == pytest.approx(beeps, abs=0.001)
+    assert counting.read_beeps(path) != pytest.approx(beeps, abs=0.010)
+
+
 def test_padded_picture_is_read_inside_its_frame(ffmpeg: str, tmp_path: Path) -> None:
     """Of a letter-boxed output the numbers are read where the picture is; outside of it there are none."""
     path = make(ffmpeg, tmp_path / "pad.mp4", *H264, graph="scale=320:180,pad=320:320:0:70:black")

@@ -1,0 +1,337 @@
+"""A session's ingest: who may publish, what is taken, what is a gap; with a real journal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from attrs import define, field
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from ingestd.errors import MediaError
+from ingestd.live.ingest import Ingest, Seat
+from ingestd.live.publication import Chunk, Item, Publication, Skip
+from ingestd.live.spool import Spool
+from ingestd.media.frames import SegmentStart
+from ingestd.media.webm_demux import Demuxer
+from tests.live.tools import acknowledged, spool
+from tests.support.captures import capture
+
+WINDOW = 60.0
+
+
+@define
+class Desk:
+    """An ingest that runs, and the publishers that come to it."""
+
+    ingest: Ingest
+    source: Spool
+    present: list[bool] = field(factory=list)
+    saved: list[dict[str, object]] = field(factory=list)
+    error: MediaError | None = None
+    ended: bool = False
+
+    def come(self, *, numbered: bool = False, resumes: bool = False) -> Publication:
+        """A publisher, with a channel that takes all that a test sends."""
+        send, receive = trio.open_memory_channel[Item](1000)
+        publication = Publication("cam", "somewhere", send)
+        self.ingest.attach(Seat(publication, receive, numbered, resumes))
+        return publication
+
+    async def run(self) -> None:
+        try:
+            await self.ingest.run(self.source)
+        except MediaError as error:
+            self.error = error
+        self.ended = True
+
+
+@asynccontextmanager
+async def desk(directory: Path, *, again: bool = False, window: float = WINDOW) -> AsyncIterator[Desk]:
+    async with spool(directory, again=again) as source:
+        present: list[bool] = []
+        saved: list[dict[str, object]] = []
+
+        async def save() -> None:
+            saved.append(ingest.unstructure())
+
+        ingest = Ingest("cam", "session-1", window, present.append, save)
+        made = Desk(ingest, source, present, saved)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.run)
+            yield made
+            nursery.cancel_scope.cancel()
+
+
+async def settled() -> None:
+    """Until nothing happens any more; the journal's thread included."""
+    for _ in range(20):
+        await wait_all_tasks_blocked(0.002)
+
+
+def go(publication: Publication, *, done: bool = False) -> None:
+    publication.leave(done=done)
+    publication.chunks.close()
+
+
+@pytest.fixture
+def chunks() -> list[bytes]:
+    return capture("cv-vp8-250.webm").chunks()
+
+
+async def test_who_is_done_ends_the_session(tmp_path: Path, chunks: list[bytes]) -> None:
+    """And nobody is waited for."""
+    async with desk(tmp_path) as made:
+        publisher = made.come()
+        for chunk in chunks[:3]:
+            await publisher.chunks.send(Chunk(chunk))
+        go(publisher, done=True)
+        await settled()
+        assert made.ended
+        assert (made.ingest.chunks, made.ingest.size) == (3, sum(map(len, chunks[:3])))
+        assert made.ingest.gap_count == made.ingest.cuts == 0
+        late = made.come()
+        assert late.closing is not None
+        assert late.closing.code == 1000
+
+
+async def test_the_window_is_waited_and_no_longer(
+    tmp_path: Path, chunks: list[bytes], autojump_clock: MockClock
+) -> None:
+    """One that is lost may come back within the window; then the session is over."""
+    async with desk(tmp_path) as made:
+        publisher = made.come()
+        await publisher.chunks.send(Chunk(chunks[0]))
+        go(publisher)
+        await trio.sleep(WINDOW - 1)
+        assert not made.ended
+        assert made.present == [True, False]
+        second = made.come()
+        await second.chunks.send(Chunk(chunks[0]))
+        go(second)
+        await trio.sleep(WINDOW - 1)
+        assert not made.ended
+        await trio.sleep(2)
+        assert made.ended
+        assert made.present == [True, False, True, False]
+        assert (made.ingest.cuts, made.ingest.gap_count) == (2, 1)
+
+
+async def test_without_a_window_a_loss_is_the_end(tmp_path: Path, chunks: list[bytes]) -> None:
+    """As it is for a publisher that never sent anything."""
+    for window, sent in ((0.0, chunks[:1]), (WINDOW, [])):
+        directory = tmp_path / str(window)
+        directory.mkdir()
+        async with desk(directory, window=window) as made:
+            publisher = made.come()
+            for chunk in sent:
+                await publisher.chunks.send(Chunk(chunk))
+            go(publisher)
+            await settled()
+            assert made.ended
+
+
+async def test_a_numbered_publisher_goes_on_where_it_was(tmp_path: Path, chunks: list[bytes]) -> None:
+    """With its token, in the middle of a recorder: no gap, none twice, none missing."""
+    async with desk(tmp_path) as made:
+        first = made.come(numbered=True)
+        accepted = await first.wait_accepted()
+        assert (accepted.next, accepted.resumed, accepted.recorder) == (0, False, None)
+        assert accepted.token is not None
+        assert made.ingest.authorises(accepted.token)
+        assert not made.ingest.authorises(accepted.token + "x")
+        for number, chunk in enumerate(chunks[:4]):
+            await first.chunks.send(Chunk(chunk, number, 0))
+        await settled()
+        assert first.acknowledged == 4
+        go(first)
+        second = made.come(numbered=True, resumes=True)
+        accepted = await second.wait_accepted()
+        assert (accepted.next, accepted.resumed, accepted.recorder) == (4, True, 0)
+        assert accepted.token is None
+        for number, chunk in enumerate(chunks[4:], 4):
+            await second.chunks.send(Chunk(chunk, number, 0))
+        go(second, done=True)
+        await settled()
+        assert (made.ingest.cuts, made.ingest.gap_count) == (1, 0)
+        assert second.acknowledged == len(chunks)
+    assert acknowledged(tmp_path) == chunks
+    assert (tmp_path / "source-0001.media").read_bytes() == b"".join(chunks)
+
+
+async def test_takeover_ends_the_other_at_once(tmp_path: Path, chunks: list[bytes]) -> None:
+    """What the dead socket's channel still holds is taken first: the newcomer goes on behind it."""
+    async with desk(tmp_path) as made:
+        first = made.come(numbered=True)
+        await first.wait_accepted()
+        await first.chunks.send(Chunk(chunks[0], 0, 0))
+        await settled()
+        second = made.come(numbered=True, resumes=True)
+        assert first.closing is not None
+        assert first.closing.code == 4412
+        await first.chunks.send(Chunk(chunks[1], 1, 0))
+        go(first)
+        assert (await second.wait_accepted()).next == 2
+        assert made.ingest.takeovers == 1
+        third, fourth = made.come(numbered=True, resumes=True), made.come(numbered=True, resumes=True)
+        assert third.closing is not None
+        assert third.closing.code == 4412
+        go(second)
+        assert (await fourth.wait_accepted()).next == 2
+
+
+async def test_dropped_chunks_are_one_gap_of_their_number(tmp_path: Path) -> None:
+    """After a skip the same recorder rejoins at a media segment; the numbers go on behind the lost ones."""
+    data = capture("cv-vp8-250.webm").recorders()[0]
+    segments = [event.offset for event in Demuxer().feed(data) if isinstance(event, SegmentStart)]
+    cut, back = segments[2] + 100, segments[-3]
+    async with desk(tmp_path) as made:
+        publisher = made.come(numbered=True)
+        await publisher.chunks.send(Chunk(data[:cut], 0, 0))
+        await publisher.chunks.send(Skip(9, "the buffer was full"))
+        await publisher.chunks.send(Chunk(data[back:], 9, 0))
+        await settled()
+        assert publisher.acknowledged == 10
+        (gap,) = made.ingest.gaps
+        assert (gap.chunks, gap.reason) == (9 - 1, "the buffer was full")
+        assert made.source.intake.error is None
+        assert made.source.intake.lives[-1].joins == "rejoins"
+        go(publisher, done=True)
+        await settled()
+    init = data[: segments[0]]
+    assert (tmp_path / "source-0002.media").read_bytes() == init + data[back:]
+
+
+async def test_a_skip_before_a_new_recorder_is_one_gap(tmp_path: Path, chunks: list[bytes]) -> None:
+    """Though the publisher was away meanwhile, it is told once."""
+    async with desk(tmp_path) as made:
+        first = made.come(numbered=True)
+        await first.chunks.send(Chunk(chunks[0], 0, 0))
+        await settled()
+        go(first)
+        second = made.come(numbered=True, resumes=True)
+        await second.chunks.send(Skip(5, "away for too long"))
+        await second.chunks.send(Chunk(chunks[0], 5, 1))
+        await settled()
+        assert [gap.chunks for gap in made.ingest.gaps] == [4]
+        assert made.ingest.chunks == 6
+
+
+async def test_a_number_out_of_order_is_refused(tmp_path: Path, chunks: list[bytes]) -> None:
+    """Whatever a source lets through: 4400, and nothing of it is taken."""
+    for wrong in (0, 2, 10**9):
+        directory = tmp_path / str(wrong)
+        directory.mkdir()
+        async with desk(directory) as made:
+            publisher = made.come(numbered=True)
+            await publisher.chunks.send(Chunk(chunks[0], 0, 0))
+            await publisher.chunks.send(Chunk(chunks[1], wrong, 0))
+            await settled()
+            assert publisher.closing is not None
+            assert publisher.closing.code == 4400
+            assert made.ingest.chunks == 1
+            assert not made.ended
+
+
+async def test_another_client_counts_its_recorders_anew(tmp_path: Path, chunks: list[bytes]) -> None:
+    """Without the token, recorder 0 is not the recorder 0 of before."""
+    async with desk(tmp_path) as made:
+        for _ in range(2):
+            publisher = made.come(numbered=True)
+            number = (await publisher.wait_accepted()).next
+            await publisher.chunks.send(Chunk(chunks[0], number, 0))
+            await settled()
+            go(publisher)
+        assert made.source.journal is not None
+        assert len(made.source.journal.recorders) == 2
+        assert made.ingest.gap_count == 1
+
+
+async def test_bad_media_may_be_followed_by_good(
+    tmp_path: Path, chunks: list[bytes], autojump_clock: MockClock
+) -> None:
+    """4415; another recorder within the window goes on, and without one the session has failed."""
+    async with desk(tmp_path) as made:
+        first = made.come()
+        for chunk in (*chunks[:3], bytes(200_000)):
+            await first.chunks.send(Chunk(chunk))
+        await trio.sleep(1)
+        assert first.closing is not None
+        assert first.closing.code == 4415
+        go(first)
+        before = made.source.hub.next_seq
+        assert before > 0
+        second = made.come()
+        for chunk in (*chunks[:3], bytes(200_000)):
+            await second.chunks.send(Chunk(chunk))
+        await trio.sleep(1)
+        assert made.source.hub.next_seq > before
+        go(second)
+        await trio.sleep(WINDOW + 1)
+        assert made.error is not None
+
+
+async def test_empty_chunks_count(tmp_path: Path, chunks: list[bytes]) -> None:
+    """They have numbers and are acknowledged; one does not begin a recorder."""
+    async with desk(tmp_path) as made:
+        publisher = made.come(numbered=True)
+        for number, chunk in enumerate((b"", chunks[0], b"", chunks[1], b"")):
+            await publisher.chunks.send(Chunk(chunk, number, 0))
+        await settled()
+        assert publisher.acknowledged == 5
+        assert made.saved[-1]["next"] == 5
+        assert made.source.journal is not None
+        assert len(made.source.journal.recorders) == 1
+        assert made.source.intake.error is None
+
+
+async def test_a_later_daemon_knows_it_all(tmp_path: Path, chunks: list[bytes]) -> None:
+    """Token, numbers, recorder and gaps; and of a long chunk that was cut in two, how much is there."""
+    async with desk(tmp_path) as made:
+        publisher = made.come(numbered=True)
+        token = (await publisher.wait_accepted()).token
+        assert token is not None
+        await publisher.chunks.send(Chunk(chunks[0], 0, 7))
+        await settled()
+        assert made.source.journal is not None
+        await made.source.journal.append(chunks[1][:1000], last=False)
+        saved = made.saved[-1]
+    async with spool(tmp_path, again=True) as source:
+        await source.restore()
+        ingest = Ingest("cam", "session-1", WINDOW, lambda _: None, _nothing)
+        ingest.structure(saved)
+        ingest.interrupted(source, 0.0)
+        assert ingest.authorises(token)
+        assert (ingest.chunks, ingest.cuts) == (1, 1)
+        made = Desk(ingest, source)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.run)
+            second = made.come(numbered=True, resumes=True)
+            assert (await second.wait_accepted()).recorder == 7
+            for number, chunk in enumerate(chunks[1:], 1):
+                await second.chunks.send(Chunk(chunk, number, 7))
+            go(second, done=True)
+        assert ingest.gap_count == 0
+    assert (tmp_path / "source-0001.media").read_bytes() == b"".join(chunks)
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def test_closing_tells_everybody(tmp_path: Path, chunks: list[bytes]) -> None:
+    """Who publishes and who waits hear why; nobody is waited for."""
+    async with desk(tmp_path) as made:
+        first = made.come()
+        await first.chunks.send(Chunk(chunks[0]))
+        await settled()
+        second = made.come(numbered=True)
+        made.ingest.close(4500, "the encoder failed")
+        assert second.closing is not None
+        assert second.closing.code == 4500
+        go(first)
+        await settled()
+        assert made.ended
