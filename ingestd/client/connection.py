@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import trio
 from attrs import frozen
@@ -122,19 +122,25 @@ async def converse(
         return Goodbye(ABNORMAL, "")
     if closed.code == _TOO_BIG and (closed.reason or "").startswith("Exceeded maximum message size"):
         raise ServerDefect(f"a message of more than {MAX_TEXT} characters")  # trio-websocket's own words
-    return Goodbye(closed.code, closed.reason or "")
+    return Goodbye(int(closed.code), closed.reason or "")
 
 
-async def _open_stream(url: str, ssl_context: ssl.SSLContext | None) -> Stream:
+def check_url(url: str) -> SplitResult:
+    """The parts of *url*. Raises ValueError, without its text, if it is none of a WebSocket."""
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError("expected a URL that begins with ws:// or wss:// and a host")
+    return parts
+
+
+async def _open_stream(url: str, ssl_context: ssl.SSLContext | None) -> Stream:
+    parts = check_url(url)
     try:
         with trio.fail_after(CONNECT_TIMEOUT):
             if parts.scheme == "ws":
-                return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+                return await trio.open_tcp_stream(parts.hostname or "", parts.port or 80)
             stream = await trio.open_ssl_over_tcp_stream(
-                parts.hostname, parts.port or 443, ssl_context=ssl_context, https_compatible=True
+                parts.hostname or "", parts.port or 443, ssl_context=ssl_context, https_compatible=True
             )
             try:
                 await stream.do_handshake()

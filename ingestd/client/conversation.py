@@ -106,9 +106,11 @@ class Conversation:
                 said = self.outbox.take(last=last)
                 for message in said:
                     await connection.send_message(message)
-                if last and not said:
+                if said and self.outbox.unrecorded:
+                    self.changed.unpark_all()  # no ack will do it
+                elif last and not said:
                     break
-                if not said:
+                elif not said:
                     await self.changed.park()
             await connection.send_message(messages.end())
             self.ended = True

@@ -131,8 +131,7 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether the source is to wait."""
-        held = not self.buffer.drop and not self.unrecorded
-        return held and self._cost >= self.buffer.size and not self._stuck
+        return not self.buffer.drop and self._cost >= self.buffer.size and not self._stuck
 
     def begin(self, mime: str = "") -> None:
         """What is put from now on is another recorder's."""
@@ -160,7 +159,7 @@ class Outbox:
                 break
             self.begin(recorder.mime)
             data = data[found.next :]
-        if self.buffer.drop or self.unrecorded or self._stuck:
+        if self.buffer.drop or self._stuck:
             self._make_room(now)
 
     def _note_access(self, recorder: Recorder, offset: int) -> None:
@@ -190,7 +189,7 @@ class Outbox:
     def _make_room(self, now: float) -> None:
         """Drop the oldest, but nothing that is on its way: most likely it arrives."""
         pieces, seconds = self._pieces, self.buffer.seconds
-        end = self._sent if self._online and not self.unrecorded else 0
+        end = self._sent if self._online else 0
         while end < len(pieces):
             piece = pieces[end]
             old = self.buffer.drop and seconds is not None and piece.at < now - seconds
@@ -199,11 +198,6 @@ class Outbox:
             self._lose(piece)
             end += 1
         self._bury(self._sent, end)
-        if self.unrecorded:
-            gone = next((i for i, piece in enumerate(pieces[: self._sent]) if not piece.lost), self._sent)
-            self._floor += sum(piece.count for piece in pieces[:gone])
-            del pieces[:gone]
-            self._sent -= gone
 
     def _lose(self, piece: _Piece) -> None:
         if not piece.lost:
@@ -281,7 +275,19 @@ class Outbox:
         self.due += 1
         self._sent = place + 1
         said.append(CHUNK_HEADER.pack(piece.number, piece.recorder.number) + piece.data)
+        if self.unrecorded:
+            self._forget()
         return said
+
+    def _forget(self) -> None:
+        """Give up all that is sent, as missing: nobody will ever say that it arrived."""
+        for piece in self._pieces[: self._sent]:
+            if piece.skipped:
+                self.gaps += 1
+                self.dropped.add(piece.count, piece.size)
+            self._lose(piece)
+        del self._pieces[: self._sent]
+        self._sent, self._floor = 0, self.due
 
     def _place(self) -> int | None:
         """Of the next piece to be sent; behind a gap, the next one at which the server can go on."""

@@ -11,7 +11,7 @@ import trio
 from attrs import define, field, frozen
 
 from ingestd.client import messages
-from ingestd.client.connection import ABNORMAL, ConnectionFailed, Goodbye, ServerDefect, converse
+from ingestd.client.connection import ABNORMAL, ConnectionFailed, Goodbye, ServerDefect, check_url, converse
 from ingestd.client.conversation import Conversation, Heard
 from ingestd.client.endings import SESSION_OVER, Backoff, Then, after_code, after_failure
 from ingestd.client.messages import SUBPROTOCOL, Hello, Resume, clean
@@ -85,7 +85,8 @@ class Publisher:
     After *give_up_after* seconds without a connection that works it gives up; 0: at the first loss. A peer
     that does not answer a ping, sent every *ping_interval* seconds, within *ping_timeout* is given up, and
     connected to again. *on_event* is called with what happens, and must not block or raise. *bitrate* (bits
-    per second, None: not known) may be set at any time, and is told to the server.
+    per second, None: not known) may be set at any time, and is told to the server. Raises ValueError for a
+    URL that is none.
     """
 
     url: str
@@ -122,6 +123,7 @@ class Publisher:
     _told_gaps: tuple[int, int, int] = (0, 0, 0)
 
     def __attrs_post_init__(self) -> None:
+        check_url(self.url)
         self._outbox = Outbox(self.buffer)
 
     @property
@@ -136,8 +138,7 @@ class Publisher:
         full (unless that drops). Closing it is the caller's business. What it raises ends the publication
         in order, and is raised then.
 
-        Raises `ConnectionFailed` if the first connection fails, and ValueError for a URL that is none; later
-        failures are in the result. Cancelled, it drops the connection at once without an end, so that
+        Raises `ConnectionFailed` if the first connection fails; later failures are in the result. Cancelled, it drops the connection at once without an end, so that
         the session waits for its window. To be run once.
         """
         async with trio.open_nursery() as nursery:
