@@ -57,7 +57,7 @@ async def test_card_chunks(
     """Yield the chunks of one recording, *seconds* of media long (None: until closed).
 
     It ends early, with a last chunk as a recorder that is stopped gives it, once *enough* says so. *bitrate*
-    is the picture's, in bits per second (None: `usual_bitrate`).
+    is the picture's, in bits per second (None: more than it needs, which is about 130,000 at the usual size).
 
     *ffmpeg* needs libvpx and libopus. *timeslice* is in seconds; slices are rounded up to 60 ms of Opus. A
     keyframe comes every *keyframe_every* frames. The same *seed* drops the same frames and cuts at the same
@@ -66,7 +66,7 @@ async def test_card_chunks(
     fails. Closing or cancelling kills and reaps FFmpeg: use ``contextlib.aclosing`` when you leave early.
     """
     begin = time.time() + (_START_UP if realtime else 0.0)
-    kbits = (bitrate or usual_bitrate(width, height, fps)) // 1000
+    kbits = bitrate // 1000 if bitrate else max(300, width * height * fps // 7000)
     argv = _command(ffmpeg, seconds, width, height, fps, keyframe_every, seed, begin, kbits)
     shaper = _Shaper(round(timeslice * NS_PER_S), random.Random(seed))  # noqa: S311 - shape, not secrecy
     with tempfile.TemporaryFile() as stderr:
@@ -103,11 +103,6 @@ async def test_card_chunks(
                 process.kill()
                 await process.wait()
                 await process.stdout.aclose()
-
-
-def usual_bitrate(width: int = 640, height: int = 360, fps: int = 30) -> int:
-    """The bit rate of a card's picture that nobody has set, in bits per second."""
-    return max(300, width * height * fps // 7000) * 1000
 
 
 test_card_chunks.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test, whatever its name

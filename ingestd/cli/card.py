@@ -10,23 +10,24 @@ import trio
 from attrs import define
 
 from ingestd.client.messages import Pressure
-from ingestd.testcard import test_card_chunks, usual_bitrate
+from ingestd.testcard import test_card_chunks
 
-_LOWEST = 8
+_USUAL = 160_000  # all that the card's picture needs
+_LOWEST = 4
 _CALM = 60.0
 _AT_MOST_EVERY = 10.0
 
 
 @define
 class BitRate:
-    """What the card is to be drawn with (*wanted*, bits per second), and is (*drawn*).
+    """What the card's picture is to be drawn with (*wanted*, bits per second), and is (*drawn*).
 
-    Under pressure half of it, down to an eighth; after a minute without, twice as much, up to what it was.
+    Under pressure half of it, down to a quarter; after a minute without, twice as much, up to what it was.
     """
 
-    usual: int = usual_bitrate()
-    wanted: int = usual_bitrate()
-    drawn: int = usual_bitrate()
+    usual: int = _USUAL
+    wanted: int = _USUAL
+    drawn: int = _USUAL
     _changed_at: float = -math.inf
     _pressed_at: float = -math.inf
     _pressed: bool = False

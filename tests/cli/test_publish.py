@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
+
+import trio
 
 from tests.cli.tools import command, environment, ingestd
 from tests.support.captures import capture
 from tests.support.counting import decode_errors
 from tests.support.daemon import daemon
+from tests.support.proxy import proxy
 
 RAW = '[[sinks]]\ntype = "file"\nformat = "raw"\n'
 COPY = '[video]\ncodec = "copy"\n[[sinks]]\ntype = "file"\n'
@@ -107,6 +113,120 @@ async def test_the_test_card_is_published(tmp_path: Path) -> None:
         assert decode_errors(running.recordings[0]) == []
 
 
+async def test_a_connection_that_breaks_is_made_again(tmp_path: Path) -> None:
+    """Status 0, a line for the loss and one for the return; every byte once."""
+    source = capture("cv-vp8-250.webm")
+    with daemon(tmp_path, RAW) as running:
+        async with proxy(int(running.ingest.rpartition(":")[2])) as between:
+            between.cut_after(500_000)
+            url = f"ws://127.0.0.1:{between.port}/stream/live"
+            call = partial(ingestd, "publish", source.path, "--url", url, "--key", "cam-key", cwd=tmp_path)
+            done = await trio.to_thread.run_sync(call)
+        await running.wait_ended()
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[0] == f"publishing cv-vp8-250.webm to ws://127.0.0.1:{between.port}/stream/live/***"
+    assert said[1].startswith("session 2")
+    assert said[1].endswith(" of stream cam")
+    assert said[2] == "lost the connection (1006: the connection broke); trying again"
+    assert said[3].startswith("connected again: going on, 2")
+    assert said[4].startswith("done: acknowledged 1.4 MB in 1")
+    assert said[4].endswith(" chunks, over 1 reconnect")
+    (recording,) = running.recordings
+    assert recording.read_bytes() == source.data()
+
+
+async def test_it_gives_up_and_says_what_is_missing(tmp_path: Path) -> None:
+    """Status 1; with --json the numbers on standard output, and the rest on standard error."""
+    source = capture("cv-vp8-250.webm")
+    with daemon(tmp_path, RAW) as running:
+        async with proxy(int(running.ingest.rpartition(":")[2])) as between:
+            between.cut_after(500_000)
+            call = partial(
+                ingestd, "publish", source.path, "--json", "--give-up-after", "0",
+                "--url", f"ws://127.0.0.1:{between.port}/stream/live/cam-key", cwd=tmp_path,
+            )  # fmt: skip
+            done = await trio.to_thread.run_sync(call)
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert (told["complete"], told["gave_up"], told["interrupted"], told["code"]) == (
+        False,
+        True,
+        False,
+        1006,
+    )
+    assert told["bytes"] + told["missing_bytes"] <= len(source.data())
+    assert told["missing_chunks"] > 0
+    assert "gave up after 0s without a connection that works: closed with 1006: the connection broke (" in (
+        done.stderr
+    )
+    assert f"; acknowledged {told['bytes'] / 1000:.1f} kB in {told['chunks']} chunk" in done.stderr
+    assert f" in {told['missing_chunks']} chunk" in done.stderr
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    """What comes on it is sent as it comes; MP4 as well."""
+    for name in ("cv-vp8-250.webm", "cv-mp4avc-250.mp4"):
+        source = capture(name)
+        with daemon(tmp_path / name, RAW) as running:
+            with source.path.open("rb") as stdin:
+                done = subprocess.run(
+                    command("publish", "-", "--url", running.publish_url), cwd=tmp_path, env=environment(),
+                    stdin=stdin, capture_output=True, text=True, timeout=60,
+                )  # fmt: skip
+            until = time.monotonic() + 20
+            while running.status()["state"] != "ended" and time.monotonic() < until:
+                time.sleep(0.05)
+        assert done.returncode == 0, done.stderr
+        assert "publishing standard input to" in done.stdout
+        (recording,) = running.recordings
+        assert recording.read_bytes() == source.data()
+
+
+def test_ctrl_c_while_nothing_comes(tmp_path: Path) -> None:
+    """A pipe that is silent holds nobody up: what came is acknowledged, status 130."""
+    data = capture("cv-vp8-250.webm").data()[:100_000]
+    with daemon(tmp_path, RAW) as running:
+        reading, writing = os.pipe()
+        process = subprocess.Popen(
+            command("publish", "-", "--url", running.publish_url), cwd=tmp_path, env=environment(),
+            stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            os.write(writing, data[:50_000])
+            os.write(writing, data[50_000:])
+            until = time.monotonic() + 20
+            while running.status().get("bytes") != len(data) and time.monotonic() < until:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.wait()
+            os.close(reading)
+            os.close(writing)
+    assert process.returncode == 130, errors
+    assert "done: acknowledged 100.0 kB in" in output
+
+
+async def test_plain_chunks(tmp_path: Path) -> None:
+    """--plain is the way of a simple page: sent, and not acknowledged."""
+    source = capture("cv-vp8-250.webm")
+    with daemon(tmp_path, RAW) as running:
+        url = f"ws://{running.ingest}/stream/live"
+        args = ("publish", source.path, "--plain", "--speed", "0", "--json", "--url", url, "--key", "cam-key")
+        done = ingestd(*args, cwd=tmp_path)
+        await running.wait_ended()
+        (connected,) = running.events("publisher_connected")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["complete"], told["code"], told["bytes"]) == (True, 1000, len(source.data()))
+    assert "subprotocol" not in connected
+    assert "done: sent 1.4 MB in 17 chunks" in done.stderr
+    (recording,) = running.recordings
+    assert recording.read_bytes() == source.data()
+
+
 def test_nothing_listens(tmp_path: Path) -> None:
     """A refused connection names the address without the key, and exits with 1."""
     done = ingestd(
@@ -140,6 +260,15 @@ def test_wrong_usage(tmp_path: Path) -> None:
         (("publish", film, "--url", "http://host/stream/live/secret"), "expected a URL like ws://"),
         (("publish", film, "--key", "no/key"), "expected 1 to 128 of"),
         (("publish", "--test-card", "--loop", "--key", "k"), "are for files"),
+        (("publish", "-", "--speed", "2", "--key", "k"), "are for files"),
+        (
+            ("publish", film, "--url", "ws://host/stream/live"),
+            "it has no key at its end",
+        ),
+        (("publish", film, "--key", "k", "--buffer", "lots"), 'expected a size like "16MiB"'),
+        (("publish", film, "--key", "k", "--give-up-after", "9"), 'expected a duration like "2s"'),
+        (("publish", film, "--key", "k", "--buffer-time", "9s"), "--buffer-time is for --when-full drop"),
+        (("publish", film, "--key", "k", "--plain", "--buffer", "1MiB"), "--buffer has no use here: --plain"),
     ):
         done = ingestd(*args, cwd=tmp_path)
         assert done.returncode == 2
