@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 from attrs import define, evolve
 
@@ -17,11 +19,13 @@ class Feeder:
     """One run of frames of one configuration. When that changes, `following` holds what comes next.
 
     *picture* (ns) is what a picture is said to last where its track does not tell: without it FFmpeg 5.1
-    takes the last one to last no time at all, and an encoder leaves it out.
+    takes the last one to last no time at all, and an encoder leaves it out. *before* is called with each
+    batch that is about to be written.
     """
 
     subscription: Subscription
     picture: int | None = None
+    before: Callable[[Batch], Awaitable[None]] | None = None
     following: Batch | None = None
     ended: bool = False
     bytes: int = 0
@@ -47,6 +51,8 @@ class Feeder:
         muxer = Muxer(tuple(map(self._lasting, configuration.tracks)), doc_type="matroska")
         data = muxer.header()
         while self.following is not None and self.following.configuration is configuration:
+            if self.before is not None:
+                await self.before(self.following)
             frames = self.following.frames
             data += muxer.mux(frames)
             await stdin.write(data, latest(frames))
