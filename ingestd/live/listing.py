@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,19 +39,28 @@ def load(path: Path, seen: Stamp | None) -> Listing | None:
     return Listing(stamp, text, parse_media_playlist(text), is_whole(text))
 
 
-def replace(path: Path, text: str) -> Listing:
-    """Make *text* the playlist at *path*, in one step. Raises OSError, and then the old one stays."""
-    fresh = path.with_name(f"{path.name}.new")
+def write_back(path: Path, text: str, discard: Callable[[], None]) -> Listing | None:
+    """Make *text* the playlist at *path*, then *discard* what it lists no more; without text only discard.
+
+    Raises OSError if the playlist cannot be written, and then the old one stays.
+    """
+    if not text:
+        discard()
+        return None
     try:
-        with fresh.open("wb") as file:
-            file.write(text.encode())
-            file.flush()
-            stamp = _stamp(file)
-        os.replace(fresh, path)  # noqa: PTH105  says what it does
+        written = _replace(path, text)
     except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
-    return Listing(stamp, text, parse_media_playlist(text), whole=True)
+        # It may be their room that is missing.
+        discard()
+        return _replace(path, text)
+    discard()
+    return written
+
+
+def room(folder: Path) -> int:
+    """Bytes that can be written to *folder*'s file system."""
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize
 
 
 def damage(path: Path, payload: int) -> str | None:
@@ -65,6 +75,20 @@ def damage(path: Path, payload: int) -> str | None:
     except FileNotFoundError:
         return f"segment {path.name} is listed, but not there"
     return None
+
+
+def _replace(path: Path, text: str) -> Listing:
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(text.encode())
+            file.flush()
+            stamp = _stamp(file)
+        os.replace(fresh, path)  # noqa: PTH105  says what it does
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+    return Listing(stamp, text, parse_media_playlist(text), whole=True)
 
 
 def _read(file: BinaryIO, offset: int, count: int) -> bytes:

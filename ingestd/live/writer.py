@@ -25,6 +25,8 @@ from ingestd.sinks.base import Output, Place, Playlist, Sink
 from ingestd.sinks.plugins import ask
 
 _SWEEP_EVERY = 5.0
+_LOOK_EVERY = 0.5  # seconds, for room on a full disk
+_PATIENCE = 60.0  # seconds that an attempt waits for it
 
 
 @define(eq=False)
@@ -140,7 +142,7 @@ class Writer:
         return self._resume()
 
     async def _seek(self, end: int) -> int:
-        """The first random access point from *end* (ns) on, waiting for it; if none comes, what follows all."""
+        """Wait for the first random access point from *end* (ns) on; if none comes, what follows all."""
         program = self.program
         with program.subscribe("journal", program.mark_before(end) or program.oldest_mark()) as subscription:
             while True:
@@ -158,7 +160,9 @@ class Writer:
         return self.playlist.cut.seq if self.playlist.cut else self.program.mark_near(end)
 
     def _needed(self) -> int | None:
-        """Where the next attempt would begin: the journal keeps what comes from there on."""
+        """Where an attempt may have to begin: the journal keeps what comes from there on."""
+        if self.playlist is not None and self.playlist.held is not None:
+            return self.playlist.held.seq
         start = None if self.sink.network else self._resume()
         return start.seq if isinstance(start, Mark) else start
 
@@ -170,6 +174,7 @@ class Writer:
     async def _run(self, feeder: Feeder, configuration: Configuration, progress: Callable[[], None]) -> None:
         place, playlist = self.place, self.playlist
         if playlist is not None:
+            await self._wait_for_room(playlist)
             await playlist.settle()
             number = playlist.next_number
             place = evolve(place, resumed=number > 0, first=number, cuts=playlist.cuts)
@@ -192,9 +197,21 @@ class Writer:
             patience=ask(self.sink, lambda: self.sink.patience),
             check=self._check,
         )
-        await run_child(child, partial(self._feed, feeder))
+        try:
+            await run_child(child, partial(self._feed, feeder))
+        except AttemptFailed:
+            if playlist is not None and child.status is not None and child.status >= 0:
+                await playlist.doubt()
+            raise
         if playlist is not None:
             await playlist.finish()
+
+    async def _wait_for_room(self, playlist: PlaylistFollower) -> None:
+        """On a full disk an attempt would be in vain; but nothing waits for ever."""
+        with trio.move_on_after(_PATIENCE):
+            while await playlist.lacks_room():
+                self.health.enter(State.BACKING_OFF)
+                await trio.sleep(_LOOK_EVERY)
 
     async def _feed(self, feeder: Feeder, stdin: Input) -> None:
         await feeder.feed(stdin)

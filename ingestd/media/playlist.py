@@ -36,11 +36,15 @@ class Segment:
 
 @frozen(slots=True)
 class MediaPlaylist:
-    """*init* is the URI of the media initialization section, where there is one."""
+    """*init* is the URI of the media initialization section, where there is one.
+
+    *following* is the sequence number that one more segment would have.
+    """
 
     segments: tuple[Segment, ...] = ()
     ended: bool = False
     init: str | None = None
+    following: int = 0
 
     @property
     def last(self) -> Segment | None:
@@ -67,7 +71,7 @@ def parse_media_playlist(text: str) -> MediaPlaylist:
         elif line and not line.startswith("#"):
             segments.append(Segment(sequence, duration, line))
             sequence, duration = sequence + 1, 0.0
-    return MediaPlaylist(tuple(segments), ended, init)
+    return MediaPlaylist(tuple(segments), ended, init, sequence)
 
 
 def is_whole(text: str) -> bool:

@@ -13,7 +13,8 @@ What FFmpeg does with these options was tried with 5.1 and 9.0; ``tests/sinks`` 
 - TS comes out 1.4 s late unless told not to.
 - In fMP4 the init segment would hold the start of *this* attempt in an edit list. With
   ``frag_discont`` each fragment carries its own time, and with a fixed time scale every attempt
-  writes the same init segment, byte for byte: one EXT-X-MAP serves them all.
+  writes the same init segment, byte for byte: one EXT-X-MAP serves them all. It does so under
+  another name, because FFmpeg empties the file at once and fills it with the first segment.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class HlsSink(Sink):
             "+".join(flags),
             "-hls_segment_filename",
             template,
-            *self._container(stem),
+            *self._container(f"{stem}-{place.first:06}" if place.resumed else stem),
         ]
         return Output(args=(*args, str(place.hls / PLAYLIST)), protocols=("file",))
 
@@ -102,10 +103,10 @@ class HlsSink(Sink):
         # RFC 8216, 6.2.2: a segment stays as long as the longest playlist that listed it, and itself.
         return ["-hls_list_size", str(self.window), "-hls_delete_threshold", str(self.window + 1)]
 
-    def _container(self, stem: str) -> list[str]:
+    def _container(self, init: str) -> list[str]:
         if self.container == "ts":
             return ["-hls_segment_type", "mpegts", "-muxdelay", "0", "-muxpreload", "0"]
         return [
-            "-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", f"{stem}-init.mp4",
+            "-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", f"{init}-init.mp4",
             "-hls_segment_options", "movflags=+frag_discont:video_track_timescale=90000",
         ]  # fmt: skip

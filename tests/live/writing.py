@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -66,7 +66,7 @@ class Program:
         hub.publish(self.configuration, frames, marks)
 
     async def play(self, hub: Hub, first: int = 0, *, speed: float, rest: int = 0) -> None:
-        """Publish from frame *first* on, *speed* times as fast as live, what is before *rest* at once; end."""
+        """Publish from frame *first* on, *speed* times as fast as live, what is before *rest* at once."""
         begin = trio.current_time()
         start = self.frames[max(first, rest)].timestamp if rest < len(self.frames) else 0
         for at in range(first, len(self.frames), 5):
@@ -164,13 +164,15 @@ def assert_sound(stage: Stage) -> None:
 
 
 class Viewer:
-    """Reads the playlist all the time, as players do, and keeps what must not be broken between two looks."""
+    """Reads the playlist all the time, as players do, and keeps the segments, and what breaks the rules."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.first = 0
         self.ended = False
-        self.violations: list[str] = []
+        self.violations: set[str] = set()
+        self.kept = stage.directory / "kept"
+        self.kept.mkdir()
 
     async def watch(self) -> None:
         while True:
@@ -182,10 +184,27 @@ class Viewer:
         if not playlist.segments:
             return
         if playlist.segments[0].sequence < self.first:
-            self.violations.append(f"sequence {playlist.segments[0].sequence} after {self.first}")
+            self.violations.add(f"sequence {playlist.segments[0].sequence} after {self.first}")
         if self.ended and not playlist.ended:
-            self.violations.append("goes on after its end")
+            self.violations.add("goes on after its end")
         self.first, self.ended = playlist.segments[0].sequence, playlist.ended
+        for name in (*(segment.uri for segment in playlist.segments), playlist.init):
+            if name and not (self.stage.hls / name).exists() and name in self.stage.text:
+                self.violations.add(f"{name} is listed, but not there")
+        # All that is there, listed or not: a writer that catches up lists and removes some between two looks.
+        for path in self.stage.hls.glob("s1-*.[tm]*[sp4]"):
+            with suppress(FileExistsError, FileNotFoundError):
+                (self.kept / path.name).hardlink_to(path)
+
+    def packets(self) -> list[Packet]:
+        """Of all segments that ever were, each as it was written last."""
+        last: dict[int, tuple[int, Path]] = {}
+        for path in self.kept.iterdir():
+            if match := re.fullmatch(r"s1(?:-(\d+))?-(\d{6})\.(?:ts|m4s)", path.name):
+                number, cuts = int(match[2]), int(match[1] or 0)
+                last[number] = max(last.get(number, (0, path)), (cuts, path))
+        init = [path for path in self.kept.glob("*-init.mp4") if path.stat().st_size][:1]
+        return packets(*init, *(last[number][1] for number in sorted(last)))
 
 
 @asynccontextmanager
@@ -197,4 +216,3 @@ async def viewer(stage: Stage) -> AsyncIterator[Viewer]:
         yield made
         nursery.cancel_scope.cancel()
     made.look()
-

@@ -34,7 +34,8 @@ class Writer:
     place: Place
 
     def start(self, *, resumed: bool = False) -> subprocess.Popen[bytes]:
-        output = self.sink.output(evolve(self.place, resumed=resumed), TRACKS)
+        first = len(self.segments()) if resumed and not self.place.first else self.place.first
+        output = self.sink.output(evolve(self.place, resumed=resumed, first=first), TRACKS)
         args = writer_args(self.exe, output.args, output.protocols)
         return subprocess.Popen(
             args, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -140,8 +141,9 @@ def test_a_restart_after_a_kill(
     for segment in after:
         assert_on_the_timeline(hls.packets(segment), expected)
     assert hls.packets(after[len(before)])[0][1] == pytest.approx(5.0, abs=0.05)
-    # One EXT-X-MAP serves both lives, because both wrote the same bytes.
+    # One EXT-X-MAP serves both lives, because both wrote the same bytes; the first's stayed as they were.
     assert [path.read_bytes() for path in init] == content
+    assert [path.read_bytes() for path in hls.place.hls.glob("*-init.mp4")] == 2 * content
     assert len(init) == (container == "fmp4")
 
 
@@ -195,4 +197,4 @@ def test_a_playlist_that_lists_nothing_is_gone_on_with(
     assert again.segments()[0] == f"first-2-000007.{suffix}"
     assert "#EXT-X-MEDIA-SEQUENCE:7\n" in again.playlist()
     assert again.playlist().partition("#EXTINF")[0].endswith("#EXT-X-DISCONTINUITY\n")
-    assert len(list(hls.place.hls.glob("first-2-init.mp4"))) == (container == "fmp4")
+    assert len(list(hls.place.hls.glob("first-2-000007-init.mp4"))) == (container == "fmp4")
