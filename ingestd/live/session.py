@@ -347,7 +347,8 @@ class Session:
         if isinstance(sink, FileSink):
             notes = notes_of(self.directory, sink)
             return Recording(self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes)
-        return Writer(self.stream, self.ffmpeg, sink, place, config, program, health)
+        notes = Notes(self.directory / f"sink-{sink.name}.json")
+        return Writer(self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes)
 
     async def _encode(self, encoder: Encoder) -> None:
         try:
