@@ -10,7 +10,7 @@ from typing import BinaryIO
 from attrs import frozen
 
 from ingestd.media.playlist import MediaPlaylist, is_whole, parse_media_playlist
-from ingestd.media.segments import ends_whole
+from ingestd.media.segments import ends_whole, first_time
 
 #: Which file it is, when it was changed, its size. A playlist that was replaced is always another file.
 Stamp = tuple[int, int, int]
@@ -55,6 +55,14 @@ def write_back(path: Path, text: str, discard: Callable[[], None]) -> Listing | 
         return _replace(path, text)
     discard()
     return written
+
+
+def begins(folder: Path, init: str | None, uri: str, near: int) -> int | None:
+    """When the segment *uri* begins, in ns; None if that cannot be told. See `first_time`."""
+    try:
+        return first_time((folder / init).read_bytes() if init else b"", (folder / uri).read_bytes(), near)
+    except OSError:
+        return None
 
 
 def room(folder: Path) -> int:

@@ -13,7 +13,7 @@ from attrs import define, field
 from ingestd.errors import AttemptFailed
 from ingestd.live.fed import NEAR, Cut, Fed
 from ingestd.live.hub import Hub
-from ingestd.live.listing import Listing, damage, load, room, write_back
+from ingestd.live.listing import Listing, begins, damage, load, room, write_back
 from ingestd.live.notes import Notes
 from ingestd.live.sweep import discard
 from ingestd.media.frames import NS_PER_S
@@ -135,8 +135,9 @@ class PlaylistFollower:
     async def resume(self, program: Hub) -> None:
         """Go on with what an earlier daemon's writer of this session has left; what it noted counts.
 
-        Without a note that fits, all but the last segment counts, which may end anywhere. In a playlist
-        with all segments their sum tells where they end; a window goes on with the newest of *program*.
+        Without a note that fits, all but the last segment counts, which may end anywhere: it is written
+        anew from where it says that it begins, or the one before it. If none does, the newest of *program*
+        is next.
         """
         async with self._lock:
             note = await trio.to_thread.run_sync(self.notes.load) if self.notes is not None else None
@@ -148,11 +149,14 @@ class PlaylistFollower:
                     self._text = note["playlist"]
             elif own:
                 log.warning("playlist_without_notes", path=str(self.path), segments=len(own))
-                *whole, last = own
-                end = round(sum(segment.duration for segment in whole) * NS_PER_S)
-                mark = program.newest_mark() if own[0].sequence else program.mark_near(end)
-                self._number, self._end = last.sequence - 1, mark.timestamp if mark else end
-                self.cuts = last.sequence  # more than there can have been
+                newest = program.newest_mark()
+                now = newest.timestamp if newest is not None else 0
+                self._number, self._end = own[-1].sequence - 1, now
+                self.cuts = own[-1].sequence  # more than there can have been
+                for segment in reversed(own):
+                    if (begin := await self._begins(segment, now)) is not None:
+                        self._number, self._end = segment.sequence - 1, begin
+                        break
             # One that was ended by `close` may be complete.
             if not self.listed.ended or (own and own[-1].sequence > self._number):
                 await self._settle(cut_back(self._text, self._number))
@@ -229,21 +233,31 @@ class PlaylistFollower:
         # One that catches up lists and removes some between two looks: taken as long as this.
         unseen = segment.sequence - self._number - 1
         duration = round(segment.duration * NS_PER_S)
-        end, cut = begin + duration * (unseen + 1), None
+        start, cut = begin + duration * unseen, None
         if self._fed is not None:
-            cut = self._fed.end() if final else self._fed.nearest(end)
-            if last and not final and abs(cut.timestamp - end) > NEAR:
+            if unseen:
+                start = await self._begins(segment, start) or start
+            first = self._fed.nearest(start)
+            cut = self._fed.end() if final else self._fed.nearest(first.timestamp + duration)
+            if last and not final and abs(cut.timestamp - first.timestamp - duration) > NEAR:
                 return False  # All but this end at keyframes: FFmpeg was ended in the middle of it.
-            payload = cut.payload - self._fed.nearest(end - duration).payload
+            payload = cut.payload - first.payload
             self._largest = max(self._largest, payload)
             if (cause := await self._damage(segment, payload)) is not None:
+                if not await self._is_listed(segment):
+                    return True  # While FFmpeg catches up: the next one says where it begins.
                 self._break(cause)
                 return False
             self._fed.forget_before(cut)
-            end = cut.timestamp
         self._before = self._number, begin, self.cut
-        self._number, self._end, self.cut = segment.sequence, end, cut
+        self._number, self.cut = segment.sequence, cut
+        self._end = cut.timestamp if cut is not None else start + duration
         return True
+
+    async def _begins(self, segment: Segment, near: int) -> int | None:
+        """Where *segment* itself says that it begins."""
+        folder, init = self.path.parent, self.listed.init
+        return await trio.to_thread.run_sync(begins, folder, init, segment.uri, near)
 
     async def _damage(self, segment: Segment, payload: int) -> str | None:
         """What is wrong with *segment*, or with the init segment that it needs."""
@@ -252,11 +266,13 @@ class PlaylistFollower:
                 continue
             cause = await trio.to_thread.run_sync(damage, self.path.parent / name, least)
             if cause is not None:
-                now = await trio.to_thread.run_sync(load, self.path, None)
-                listed = now is None or any(each.uri == segment.uri for each in now.playlist.segments)
-                # A writer that catches up may have deleted it again.
-                return cause if listed else None
+                return cause
         return None
+
+    async def _is_listed(self, segment: Segment) -> bool:
+        """Whether *segment* is listed even now."""
+        now = await trio.to_thread.run_sync(load, self.path, None)
+        return now is None or any(each.uri == segment.uri for each in now.playlist.segments)
 
     async def _settle(self, text: str) -> None:
         """Make *text*, of which nothing more is to be cut off, the playlist."""
