@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -135,6 +136,7 @@ async def test_a_daemon_that_dies_under_the_slate(tmp_path: Path, ffmpeg: str) -
         assert running.events("slate_shown")
         running.kill()
         running.start_again()
+        running.wait_ready()
         await trio.sleep(2.0)
         await publish(running, chunks, done=True)
         status = await running.wait_ended()
@@ -145,3 +147,52 @@ async def test_a_daemon_that_dies_under_the_slate(tmp_path: Path, ffmpeg: str) -
     assert_same_frames(read_video(running.playlist), frames)
     assert [shown for shown, _, _ in stretches(frames)] == [True, False, True]
     *_, (_, begins, ends) = stretches(frames)
+    again = [number for at, number in frames if begins <= at <= ends]
+    assert again[0] <= 1
+    assert again[-1] >= 88
+    assert again == sorted(again)
+    assert ends - begins == pytest.approx(2.95, abs=0.1)
+
+
+@pytest.mark.parametrize("show", ["image", "text without fonts"])
+async def test_what_is_shown(tmp_path: Path, ffmpeg: str, show: str) -> None:
+    """An image is scaled whole; a host that cannot write the text shows the slate without it."""
+    image = tmp_path / "it's an [image], 100%.png"
+    argv = [ffmpeg, "-v", "error", "-f", "lavfi", "-i", "color=c=red:s=90x90", "-frames:v", "1", str(image)]
+    await trio.run_process(argv)
+    config = ""
+    slate = SLATE.format(show="image", image=image)
+    if show != "image":
+        slate = SLATE.format(show="colour", image="")
+        script = tmp_path / "ffmpeg"
+        script.write_text(
+            '#!/bin/sh\ncase "$*" in *drawtext*) echo "[error] Cannot find a valid font" >&2; exit 1;; esac\n'
+            f'exec {ffmpeg} "$@"\n'
+        )
+        script.chmod(0o755)
+        config = f'[ffmpeg]\npath = "{script}"\n'
+    pipeline = slate.replace("[slate]", '[video]\ncodec = "h264"\nsize = "320x180"\n[slate]')
+    with daemon(tmp_path / "run", pipeline + '[[sinks]]\ntype = "file"\n', config=config) as running:
+        await publish(running, await card(ffmpeg, 2.0), done=False)
+        await trio.sleep(2.0)
+        await publish(running, await card(ffmpeg, 1.0), done=True)
+        await running.wait_ended()
+    (mkv,) = running.recordings
+    ((_, begins, _),) = [run for run in stretches(read_video(mkv)) if not run[0]]
+    colours = [pixel(ffmpeg, mkv, begins + 0.5, x) for x in (160, 20)]
+    blue = pytest.approx((0x20, 0x30, 0x80), abs=12)
+    if show == "image":
+        assert colours[0] == pytest.approx((254, 0, 0), abs=12)
+        assert colours[1] == blue
+    else:
+        assert colours == [blue, blue]
+        assert running.events("slate_not_made")
+
+
+def pixel(ffmpeg: str, mkv: Path, at: float, x: int) -> tuple[int, int, int]:
+    """The colour at (*x*, 40) of the picture shown at *at*."""
+    argv = [ffmpeg, "-v", "error", "-ss", str(at), "-i", str(mkv), "-frames:v", "1"]
+    argv += ["-vf", f"crop=1:1:{x}:40:exact=1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    done = subprocess.run(argv, capture_output=True, check=True)
+    red, green, blue = done.stdout[:3]
+    return red, green, blue
