@@ -16,7 +16,7 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import IO
 
 import trio
@@ -51,8 +51,13 @@ async def test_card_chunks(
     keyframe_every: int = 100,
     seed: int = 0,
     realtime: bool = True,
+    bitrate: int | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the chunks of one recording, *seconds* of media long (None: until closed).
+
+    It ends early, with a last chunk as a recorder that is stopped gives it, once *enough* says so. *bitrate*
+    is the picture's, in bits per second (None: `usual_bitrate`).
 
     *ffmpeg* needs libvpx and libopus. *timeslice* is in seconds; slices are rounded up to 60 ms of Opus. A
     keyframe comes every *keyframe_every* frames. The same *seed* drops the same frames and cuts at the same
@@ -61,7 +66,8 @@ async def test_card_chunks(
     fails. Closing or cancelling kills and reaps FFmpeg: use ``contextlib.aclosing`` when you leave early.
     """
     begin = time.time() + (_START_UP if realtime else 0.0)
-    argv = _command(ffmpeg, seconds, width, height, fps, keyframe_every, seed, begin)
+    kbits = (bitrate or usual_bitrate(width, height, fps)) // 1000
+    argv = _command(ffmpeg, seconds, width, height, fps, keyframe_every, seed, begin, kbits)
     shaper = _Shaper(round(timeslice * NS_PER_S), random.Random(seed))  # noqa: S311 - shape, not secrecy
     with tempfile.TemporaryFile() as stderr:
         process = await trio.lowlevel.open_process(
@@ -75,23 +81,33 @@ async def test_card_chunks(
         start = trio.current_time() + _START_UP
         demuxer = Demuxer()
         try:
+            stopped = False
             async for data in process.stdout:
                 for ready_at, chunk in shaper.take(demuxer.feed(bytes(data))):
                     if realtime:
                         await trio.sleep_until(start + ready_at / NS_PER_S)
                     yield chunk
+                    if stopped := enough():
+                        break
+                if stopped:
+                    break
             ready_at, rest = shaper.finish()
             if realtime:
                 await trio.sleep_until(start + ready_at / NS_PER_S)
             if rest:
                 yield rest
-            if await process.wait() != 0 or not shaper.started:
+            if not stopped and (await process.wait() != 0 or not shaper.started):
                 raise CardFailed(f"the test card ended: {_last_words(stderr)}")
         finally:
             with trio.CancelScope(shield=True):
                 process.kill()
                 await process.wait()
                 await process.stdout.aclose()
+
+
+def usual_bitrate(width: int = 640, height: int = 360, fps: int = 30) -> int:
+    """The bit rate of a card's picture that nobody has set, in bits per second."""
+    return max(300, width * height * fps // 7000) * 1000
 
 
 test_card_chunks.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test, whatever its name
@@ -175,13 +191,13 @@ def _command(
     keyframe_every: int,
     seed: int,
     begin: float,
+    kbits: int,
 ) -> list[str]:
-    bitrate = max(300, width * height * fps // 7000)
     return [
         *(ffmpeg, "-v", "error", "-nostdin", "-filter_complex", _graph(width, height, fps, seed, begin)),
         *("-map", "[v]", "-map", "[a]", *(() if seconds is None else ("-t", str(seconds)))),
         *("-fps_mode", "passthrough", "-enc_time_base:v", "1/1000", "-c:v", "libvpx", "-threads", "1"),
-        *("-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", "-b:v", f"{bitrate}k"),
+        *("-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", "-b:v", f"{kbits}k"),
         *("-g", str(keyframe_every), "-keyint_min", str(keyframe_every)),
         *("-c:a", "libopus", "-b:a", "64k", "-frame_duration", str(_PACKET_MS)),
         *("-f", "webm", "-live", "1", "-cluster_time_limit", "100", "-flush_packets", "1", "pipe:1"),

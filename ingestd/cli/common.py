@@ -10,11 +10,26 @@ import click
 
 from ingestd.config import Config
 from ingestd.errors import ConfigError
+from ingestd.units import UnitError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+"""As shells have it for Ctrl-C."""
+
+
+def quantity(parse: Callable[[str], float]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """The callback of an option with a unit, read by a ``parse_*`` of `ingestd.units`."""
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+        try:
+            return None if value is None else parse(value)
+        except UnitError as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+
+    return read
 
 
 def config_option(command: F) -> F:

@@ -32,7 +32,8 @@ from ingestd.cli.stopping import Stop
 from ingestd.cli.view import labelled, plain_line, stream_view
 from ingestd.cli.wording import clock, ending, size
 from ingestd.client.api import Control
-from ingestd.client.publisher import publish
+from ingestd.client.outbox import Buffer
+from ingestd.client.publisher import Publisher
 from ingestd.client.recorded import index
 from ingestd.config import Address, Config
 from ingestd.errors import IngestdError, MediaError
@@ -87,9 +88,12 @@ class Demonstration:
         card = test_card_chunks(running.streams.ffmpeg, seconds=self.seconds)
         try:
             async with aclosing(self._stop.until(card)) as chunks:
-                closed = await publish(f"ws://{_near(running.ingest[0])}/stream/live/{self.key}", chunks)
-            if not closed.complete:
-                self._failure = f"the publisher was {ending(closed)}"
+                url = f"ws://{_near(running.ingest[0])}/stream/live"
+                published = await Publisher(url, self.key, client="demo", buffer=Buffer(drop=True)).run(
+                    chunks
+                )
+            if not published.complete:
+                self._failure = f"the publisher was {ending(published.code, published.reason)}"
         except IngestdError as error:
             self._failure = f"the publisher failed: {error}"
         finally:

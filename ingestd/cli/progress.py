@@ -7,19 +7,36 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import trio
+from attrs import frozen
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from ingestd.cli.rates import Window
-from ingestd.cli.wording import clock, rate, size
+from ingestd.cli.wording import clock, counted, rate, size
 
 _EVERY = 10.0  # seconds between two lines
 
 
-class Meter(Protocol):
-    """Called after each chunk: with the seconds of media that are sent, and the chunk's bytes."""
+@frozen(slots=True, kw_only=True)
+class Standing:
+    """How a publication stands: *at* seconds of media are taken from the source.
 
-    def __call__(self, at: float, count: int) -> None: ...
+    *done* are the bytes acknowledged or, plain, sent; *buffered* those that are kept for that.
+    """
+
+    at: float
+    done: int
+    buffered: int | None = None
+    connected: bool = True
+    reconnects: int = 0
+    dropped: int = 0
+    ending: bool = False
+
+
+class Meter(Protocol):
+    """Called whenever there is something new to show."""
+
+    def __call__(self, standing: Standing) -> None: ...
 
 
 @contextmanager
@@ -33,23 +50,35 @@ def open_meter(console: Console, total: float | None) -> Iterator[Meter]:
     with Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as progress:
         task = progress.add_task("connecting", total=total)
 
-        def sent(at: float, count: int) -> None:
-            progress.update(task, completed=at, description=words.take(at, count))
+        def show(standing: Standing) -> None:
+            progress.update(task, completed=standing.at, description=words.take(standing))
 
-        yield sent
+        yield show
 
 
 class _Words:
     def __init__(self, total: float | None) -> None:
         self._total = total
         self._window = Window()
-        self._bytes = 0
 
-    def take(self, at: float, count: int) -> str:
-        rates = self._window.take({"sent": self._bytes}, trio.current_time())
-        self._bytes += count
+    def take(self, standing: Standing) -> str:
+        """One line: time, rate, what is acknowledged (or sent), and what is out of the ordinary."""
+        rates = self._window.take({"done": standing.done}, trio.current_time())
         whole = f" / {clock(self._total)}" if self._total is not None else ""
-        return f"{clock(at)}{whole} · {rate(rates.get('sent'))} · {size(self._bytes)}"
+        parts = [f"{clock(standing.at)}{whole}", rate(rates.get("done"))]
+        if standing.buffered is None:
+            parts.append(f"{size(standing.done)} sent")
+        else:
+            parts += [f"{size(standing.done)} acknowledged", f"{size(standing.buffered)} buffered"]
+        if standing.reconnects:
+            parts.append(counted(standing.reconnects, "reconnect"))
+        if standing.dropped:
+            parts.append(f"{counted(standing.dropped, 'chunk')} dropped")
+        if not standing.connected:
+            parts.append("not connected")
+        if standing.ending:
+            parts.append("ending; Ctrl-C again does not wait")
+        return " · ".join(parts)
 
 
 class _Lines:
@@ -58,8 +87,8 @@ class _Lines:
         self._words = words
         self._due = trio.current_time() + _EVERY
 
-    def __call__(self, at: float, count: int) -> None:
-        line = self._words.take(at, count)
+    def __call__(self, standing: Standing) -> None:
+        line = self._words.take(standing)
         if trio.current_time() >= self._due:
             self._due = trio.current_time() + _EVERY
             self._console.print(line, soft_wrap=True)

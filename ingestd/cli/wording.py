@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from ingestd.client.publisher import Closed
-
 #: Close codes of ``docs/publishing.md``, and what to do about them.
 _HINTS = {
     1000: "the session ended on the daemon's side",
     1001: "the daemon is stopping; publish again once it is back",
+    1002: "a defect, here or in the daemon; its log says more",
     1003: "the daemon takes binary messages only",
     1006: "the connection broke; is the daemon still there? Its log says more",
     1009: "a message was longer than [ingest] max_message",
     1011: "a defect in the daemon; its log says more",
+    4400: "a defect of this client; please report it",
     4401: "no stream has this key; the keys are in [streams.NAME] of the daemon's ingestd.toml",
+    4403: "the session is gone, or somebody else has it; publish again to begin another",
+    4404: "the session is over; publish again to begin another",
     4408: "the media stopped; see [ingest] idle_timeout",
     4409: "somebody publishes this stream already; end that one first",
     4410: "the network between here and the daemon fails",
+    4412: "somebody publishes this stream from elsewhere, and was given it",
     4415: "send WebM, Matroska or fragmented MP4, as a MediaRecorder makes it",
     4429: "see [ingest] max_streams",
     4500: "the stream failed on the daemon; see its log",
 }
 
 
-def ending(closed: Closed) -> str:
-    """Why a publication ended before all was sent: code, the server's reason and what to do."""
-    reason = f": {closed.reason}" if closed.reason else ""
-    hint = _HINTS.get(closed.code)
-    return f"closed with {closed.code}{reason}" + (f" ({hint})" if hint else "")
+def ending(code: int, reason: str) -> str:
+    """Why a publication ended before all was taken: close code, the server's reason and what to do."""
+    said = f": {reason}" if reason else ""
+    hint = _HINTS.get(code)
+    return f"closed with {code}{said}" + (f" ({hint})" if hint else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 chunk``, ``2 chunks``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def clock(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """What talks to a daemon from outside, under Trio: pushes a stream to it, asks it how things stand.
 
-- `publish` pushes chunks over a WebSocket, as a browser does.
+- `Publisher` pushes a source over connections that may break: what is not acknowledged is sent again.
+- `publish_plain` pushes chunks over one connection, as a simple page does.
 - `recorded_chunks` cuts a WebM or Matroska file into such chunks, paced as they were recorded.
 - `Control` and `stream_status` read the HTTP API.
 """
@@ -8,19 +9,37 @@
 from __future__ import annotations
 
 from ingestd.client.api import ApiError, Control, DaemonUnreachable, UnknownStream, stream_status
-from ingestd.client.publisher import Closed, ConnectionFailed, publish
+from ingestd.client.connection import ConnectionFailed
+from ingestd.client.messages import Drain, End, Hello, Pressure, SinkState, SourceWarning, StreamState
+from ingestd.client.outbox import Buffer
+from ingestd.client.plain import Closed, publish_plain
+from ingestd.client.publisher import Dropped, Event, Lost, NewRecorder, Published, Publisher
 from ingestd.client.recorded import Recorded, index, recorded_chunks
 
 __all__ = [
     "ApiError",
+    "Buffer",
     "Closed",
     "ConnectionFailed",
     "Control",
     "DaemonUnreachable",
+    "Drain",
+    "Dropped",
+    "End",
+    "Event",
+    "Hello",
+    "Lost",
+    "NewRecorder",
+    "Pressure",
+    "Published",
+    "Publisher",
     "Recorded",
+    "SinkState",
+    "SourceWarning",
+    "StreamState",
     "UnknownStream",
     "index",
-    "publish",
+    "publish_plain",
     "recorded_chunks",
     "stream_status",
 ]

@@ -20,6 +20,7 @@ import trio
 from attrs import asdict, define, field, frozen
 
 from ingestd.errors import MediaError
+from ingestd.live.journal import Journal
 from ingestd.live.publication import TAKEN_OVER, Accepted, Chunk, Item, Publication, Skip
 from ingestd.live.spool import Spool
 from ingestd.media.frames import NS_PER_S
@@ -50,12 +51,13 @@ class Gap:
 
 @define(eq=False)
 class Seat:
-    """A publisher that publishes, or waits to; *resumes* tells that it holds the session's token."""
+    """A publisher that publishes, or waits to; *resumes* tells that it holds the session's *token*."""
 
     publication: Publication
     items: trio.MemoryReceiveChannel[Item]
     numbered: bool
     resumes: bool
+    token: str | None = field(default=None, repr=False)
 
     def refuse(self, code: int, reason: str) -> None:
         self.publication.close(code, reason)
@@ -201,7 +203,8 @@ class Ingest:
         return seat.publication.done or (self.error is not None and not source.hub.next_seq)
 
     async def _accept(self, seat: Seat) -> None:
-        resumed, token = self.chunks > 0, None
+        # Who resumes keeps its token: one that was made anew could be lost with the connection.
+        resumed, token = self.chunks > 0, seat.token
         if seat.numbered and not seat.resumes:
             token = secrets.token_urlsafe(32)
             self._token = hashlib.sha256(token.encode()).digest()
@@ -251,8 +254,11 @@ class Ingest:
             if journal is not None:
                 journal.chunks = self.chunks - 1  # The init segment again, in the last lost one's place.
             await source.rejoin()
-        elif journal is not None and journal.chunks == self.chunks:
+        elif journal is not None and journal.chunks == self.chunks and journal.partial:
             # A daemon died in the middle of this one: some of it is there.
+            if len(data) <= journal.partial:
+                await self._had(len(data), source, journal)
+                return
             data = data[journal.partial :]
         if journal is not None and journal.chunks != self.chunks:
             journal.chunks, journal.partial = self.chunks, 0
@@ -264,6 +270,15 @@ class Ingest:
             raise
         self._count(data)
         self._acknowledge(source)
+
+    async def _had(self, size: int, source: Spool, journal: Journal) -> None:
+        """All of a chunk is there, because the publisher has cut it anew, and shorter."""
+        journal.partial -= size
+        journal.chunks += 1
+        self.chunks += 1
+        if not journal.partial:
+            await self.save()
+            self._acknowledge(source)
 
     def _acknowledge(self, source: Spool) -> None:
         # What a journal that was given up does not have is not acknowledged.

@@ -14,7 +14,7 @@ import trio
 import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
-from ingestd.client import ConnectionFailed, Recorded, index, publish, recorded_chunks
+from ingestd.client import ConnectionFailed, Recorded, index, publish_plain, recorded_chunks
 from ingestd.client.recorded import TIMESLICE
 from ingestd.errors import MediaError
 from ingestd.media.frames import Frame
@@ -129,7 +129,7 @@ async def test_a_server_that_closes_is_noticed_at_once(nursery: trio.Nursery) ->
 
     with trio.fail_after(5):
         async with aclosing(never()) as chunks:
-            closed = await publish(await server(nursery, refuse), chunks)
+            closed = await publish_plain(await server(nursery, refuse), chunks)
     assert (closed.code, closed.reason, closed.complete) == (4409, "taken", False)
     assert (closed.chunks, closed.bytes) == (1, 5)
 
@@ -152,7 +152,7 @@ async def test_a_server_that_does_not_read_holds_the_source_back(nursery: trio.N
 
     async def push() -> None:
         async with aclosing(source()) as chunks:
-            await publish(url, chunks)
+            await publish_plain(url, chunks)
 
     nursery.start_soon(push)
     before = -1
@@ -179,7 +179,7 @@ async def test_cancelled_it_closes_in_order(nursery: trio.Nursery) -> None:
 
     url = await server(nursery, listen)
     async with trio.open_nursery() as publishing:
-        publishing.start_soon(publish, url, never())
+        publishing.start_soon(publish_plain, url, never())
         await first.wait()
         publishing.cancel_scope.cancel()
     with trio.fail_after(5):
@@ -203,7 +203,7 @@ async def test_what_the_source_raises_arrives_as_it_was(nursery: trio.Nursery) -
 
     url = await server(nursery, listen)
     with pytest.raises(MediaError, match="byte 7: broken"):
-        await publish(url, broken())
+        await publish_plain(url, broken())
 
 
 async def test_over_tls(nursery: trio.Nursery) -> None:
@@ -227,7 +227,7 @@ async def test_over_tls(nursery: trio.Nursery) -> None:
         async for _, chunk in recorded_chunks(recorded, speed=0):
             yield chunk
 
-    closed = await publish(url, chunks(), ssl_context=trusting)
+    closed = await publish_plain(url, chunks(), ssl_context=trusting)
     assert (closed.code, closed.complete, closed.bytes) == (1000, True, recorded.path.stat().st_size)
 
 
@@ -244,5 +244,5 @@ async def test_a_certificate_that_nobody_signed(nursery: trio.Nursery) -> None:
     [listener] = await nursery.start(partial(trio.serve_ssl_over_tcp, listen, 0, serving, host="127.0.0.1"))
     port = listener.transport_listener.socket.getsockname()[1]
     with pytest.raises(ConnectionFailed, match="not trusted: unable to get local issuer"):
-        await publish(f"wss://127.0.0.1:{port}/stream/live/key", forever(1))
+        await publish_plain(f"wss://127.0.0.1:{port}/stream/live/key", forever(1))
     assert not any(received)

@@ -23,7 +23,7 @@ async def test_a_file_arrives_byte_for_byte(tmp_path: Path) -> None:
         done = ingestd("publish", source.path, "--url", running.publish_url, cwd=tmp_path)
         await running.wait_ended()
         assert done.returncode == 0, done.stderr
-        assert "done: sent 1.4 MB" in done.stdout
+        assert "done: acknowledged 1.4 MB in 17 chunks" in done.stdout
         [recording] = running.recordings
         assert recording.read_bytes() == source.data()
 
@@ -76,7 +76,7 @@ def test_a_wrong_path_is_refused_with_the_status(tmp_path: Path) -> None:
 
 
 def test_a_second_publisher_is_told_at_once(tmp_path: Path) -> None:
-    """A stream that is live refuses another publisher; Ctrl-C ends the first in order, with status 0."""
+    """A stream that is live refuses another publisher; Ctrl-C ends the first in order, with status 130."""
     with daemon(tmp_path, RAW) as running:
         args = ("publish", capture("cv-vp8-freeze.webm").path, "--loop", "--url", running.publish_url)
         first = subprocess.Popen(command(*args), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE)
@@ -93,9 +93,9 @@ def test_a_second_publisher_is_told_at_once(tmp_path: Path) -> None:
         [gone] = running.events("publisher_gone")
     assert second.returncode == 1
     assert "closed with 4409: this stream is already live (somebody publishes" in second.stderr
-    assert first.returncode == 0
-    assert b"done: sent" in output
-    assert (gone["by"], gone["code"]) == ("publisher", 1000)
+    assert first.returncode == 130
+    assert b"done: acknowledged" in output
+    assert (gone["by"], gone["code"]) == ("ingestd", 1000)
 
 
 async def test_the_test_card_is_published(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
     """Without a source, without a target, or with a URL that is none: exit status 2."""
     film = capture("cv-vp8-250.webm").path
     for args, said in (
-        (("publish",), "either a FILE or --test-card"),
+        (("publish",), "give one of FILE, - (standard input) and --test-card"),
         (("publish", film), "where to?"),
         (("publish", film, "--url", "http://host/stream/live/secret"), "expected a URL like ws://"),
         (("publish", film, "--key", "no/key"), "expected 1 to 128 of"),

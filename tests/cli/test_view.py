@@ -12,7 +12,6 @@ from rich.console import Console, RenderableType
 from ingestd.cli.rates import Rates, Window
 from ingestd.cli.view import plain_line, stream_view, streams_table
 from ingestd.cli.wording import clock, ending, rate, size, without_key
-from ingestd.client.publisher import Closed
 
 NOW = datetime(2026, 1, 2, 3, 4, 45, tzinfo=UTC)
 RATES = {"publisher": 412_300.0, "sink:hls": 2_498_000.0, "sink:file": 2_498_000.0, "sink:mux": 0.0}
@@ -154,5 +153,4 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
 
 def test_an_ending_of_an_unknown_code() -> None:
     """A code that we do not know is shown with the server's reason."""
-    closed = Closed(code=4999, reason="because", complete=False, chunks=0, bytes=0)
-    assert ending(closed) == "closed with 4999: because"
+    assert ending(4999, "because") == "closed with 4999: because"

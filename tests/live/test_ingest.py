@@ -16,6 +16,7 @@ from ingestd.live.publication import Chunk, Item, Publication, Skip
 from ingestd.live.spool import Spool
 from ingestd.media.frames import SegmentStart
 from ingestd.media.webm_demux import Demuxer
+from tests.client.ledger import access_points, header_of
 from tests.live.tools import acknowledged, spool
 from tests.support.captures import capture
 
@@ -33,11 +34,11 @@ class Desk:
     error: MediaError | None = None
     ended: bool = False
 
-    def come(self, *, numbered: bool = False, resumes: bool = False) -> Publication:
+    def come(self, *, numbered: bool = False, resumes: bool = False, token: str | None = None) -> Publication:
         """A publisher, with a channel that takes all that a test sends."""
         send, receive = trio.open_memory_channel[Item](1000)
         publication = Publication("cam", "somewhere", send)
-        self.ingest.attach(Seat(publication, receive, numbered, resumes))
+        self.ingest.attach(Seat(publication, receive, numbered, resumes, token))
         return publication
 
     async def run(self) -> None:
@@ -140,10 +141,10 @@ async def test_a_numbered_publisher_goes_on_where_it_was(tmp_path: Path, chunks:
             await first.chunks.send(Chunk(chunk, number, 0))
         await until(lambda: first.acknowledged == 4)
         go(first)
-        second = made.come(numbered=True, resumes=True)
-        accepted = await second.wait_accepted()
-        assert (accepted.next, accepted.resumed, accepted.recorder) == (4, True, 0)
-        assert accepted.token is None
+        second = made.come(numbered=True, resumes=True, token=accepted.token)
+        again = await second.wait_accepted()
+        assert (again.next, again.resumed, again.recorder) == (4, True, 0)
+        assert again.token == accepted.token
         for number, chunk in enumerate(chunks[4:], 4):
             await second.chunks.send(Chunk(chunk, number, 0))
         go(second, done=True)
@@ -194,6 +195,22 @@ async def test_dropped_chunks_are_one_gap_of_their_number(tmp_path: Path) -> Non
         await until(lambda: made.ended)
     init = data[: segments[0]]
     assert (tmp_path / "source-0002.media").read_bytes() == init + data[back:]
+
+
+async def test_what_is_lost_right_behind_the_headers_is_a_gap(tmp_path: Path) -> None:
+    """The same recorder goes on though nothing but its init segment had come."""
+    data = capture("cv-vp8-250.webm").recorders()[0]
+    init, back = header_of(data), access_points(data)[-1]
+    async with desk(tmp_path) as made:
+        publisher = made.come(numbered=True)
+        for item in (Chunk(init, 0, 0), Skip(9, "the buffer was full"), Chunk(data[back:], 9, 0)):
+            await publisher.chunks.send(item)
+        await settled()
+        assert publisher.acknowledged == 10
+        assert [gap.chunks for gap in made.ingest.gaps] == [8]
+        assert made.source.intake.error is None
+        assert made.source.hub.next_seq
+    assert (tmp_path / "source-0001.media").read_bytes() == init + data[back:]
 
 
 async def test_a_skip_before_a_new_recorder_is_one_gap(tmp_path: Path, chunks: list[bytes]) -> None:
@@ -295,6 +312,39 @@ async def test_a_later_daemon_knows_it_all(tmp_path: Path, chunks: list[bytes]) 
             go(second, done=True)
         assert ingest.gap_count == 0
     assert (tmp_path / "source-0001.media").read_bytes() == b"".join(chunks)
+
+
+@pytest.mark.parametrize("sizes", [(400, 300), (700,), (1000,), (999, 1, 5000), (1, 1, 1)])
+async def test_a_chunk_that_was_half_there_may_be_cut_anew(
+    tmp_path: Path, chunks: list[bytes], sizes: tuple[int, ...]
+) -> None:
+    """A daemon died 1,000 bytes into it: whatever the chunks are now, no byte is there twice."""
+    data = b"".join(chunks)
+    async with desk(tmp_path) as made:
+        publisher = made.come(numbered=True)
+        await publisher.chunks.send(Chunk(chunks[0], 0, 0))
+        await settled()
+        assert made.source.journal is not None
+        await made.source.journal.append(chunks[1][:1000], last=False)
+        saved = made.saved[-1]
+    async with spool(tmp_path, again=True) as source:
+        await source.restore()
+        ingest = Ingest("cam", "session-1", WINDOW, lambda _: None, _nothing)
+        ingest.structure(saved)
+        ingest.interrupted(source, 0.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Desk(ingest, source).run)
+            second = Desk(ingest, source).come(numbered=True, resumes=True)
+            at = len(chunks[0])
+            for number, size in enumerate((*sizes, len(data)), 1):
+                await second.chunks.send(Chunk(data[at : at + size], number, 0))
+                at += size
+                await settled()
+                there = len(chunks[0]) + 1000
+                assert second.acknowledged == (number + 1 if at >= there else 1)
+            go(second, done=True)
+        assert (ingest.gap_count, ingest.size) == (0, len(data))
+    assert (tmp_path / "source-0001.media").read_bytes() == data
 
 
 async def _nothing() -> None:

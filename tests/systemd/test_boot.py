@@ -59,14 +59,14 @@ touch /out/done
 PUBLISH = f"""\
 import trio
 from pathlib import Path
-from ingestd.client import index, publish, recorded_chunks
+from ingestd.client import index, publish_plain, recorded_chunks
 
 async def main():
     recorded = index(Path("/in/capture.webm"))
     async def chunks():
         async for _, chunk in recorded_chunks(recorded, loop=True):
             yield chunk
-    print(await publish("ws://127.0.0.1:8081/stream/live/{KEY}", chunks()))
+    print(await publish_plain("ws://127.0.0.1:8081/stream/live/{KEY}", chunks()))
 
 trio.run(main)
 """

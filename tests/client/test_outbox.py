@@ -1,0 +1,141 @@
+"""The outbox against a strict server: whatever breaks whenever, none twice and none missing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from ingestd.client.outbox import OVERHEAD, Buffer, Outbox
+from ingestd.client.scan import Scan
+from tests.client.ledger import Ledger, access_points, frames_of, header_of
+from tests.support.captures import capture
+
+#: VP8, H.264 in Matroska, sound only, pictures only, MP4, and several recorders one after the other.
+NAMES = (
+    "cv-vp8-250.webm", "cv-h264webm-100.mkv", "gum-audio-250.webm", "gum-vp8-videoonly-250.webm",
+    "cv-mp4avc-250.mp4", "cv-vp8-restart.webm", "cv-mp4avc-restart.mp4",
+)  # fmt: skip
+
+
+def greet(box: Outbox, server: Ledger, *, same: bool) -> None:
+    told = server.connect()
+    box.greet(told["following"], told["recorder"], told["max_message"], same=same)
+
+
+def deliver(box: Outbox, server: Ledger, *, last: bool = False, most: int = 2**30) -> bool:
+    """Hand over up to *most* messages; False if the connection breaks between those that belong together."""
+    while most and (said := box.take(last=last)):
+        for message in said[:most]:
+            server.take(message)
+        if len(said) > most:
+            return False
+        most -= len(said)
+    return True
+
+
+def recut(data: bytes, rng: random.Random, mean: int) -> list[bytes]:
+    chunks = []
+    while data:
+        size = rng.randint(1, 2 * mean)
+        chunks.append(data[:size])
+        data = data[size:]
+    return chunks
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scan_finds_what_can_be_gone_on_with(name: str) -> None:
+    """The same random access points and headers however the bytes are cut."""
+    for data in capture(name).recorders():
+        for mean in (200, 5_000, 70_000):
+            scan, found = Scan(), []
+            for piece in [*map(bytes, zip(data[:3000])), *recut(data[3000:], random.Random(name), mean)]:
+                seen = scan.feed(piece)
+                found += seen.access
+                assert seen.next is None
+            assert found == access_points(data)
+            assert scan.header == header_of(data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_connections_that_break_anywhere(name: str) -> None:
+    """Acknowledged or not, in the middle of a message or of a skip: the server has the source's bytes."""
+    source = capture(name)
+    for seed in range(60):
+        rng = random.Random(f"{name} {seed}")
+        box, server = Outbox(), Ledger(most=rng.choice((2**24, 2**24, 1000, 100_000)))
+        same = online = False
+        acknowledged = 0
+        for chunk in source.chunks():
+            box.put(chunk, 0.0)
+            if not online and rng.random() < 0.5:
+                greet(box, server, same=same)
+                same = online = True
+                acknowledged = server.next
+            if online:
+                online = deliver(box, server, most=rng.choice((1, 2, 5, 100))) and rng.random() < 0.8
+                acknowledged = rng.randint(acknowledged, server.next)
+                box.acknowledge(acknowledged)
+                if not online:
+                    box.hang_up()
+        greet(box, server, same=same)
+        deliver(box, server, last=True)
+        box.acknowledge(server.next)
+        assert server.gaps == []
+        assert server.files == source.recorders(), f"seed {seed}"
+        assert box.empty
+        assert (box.buffered.chunks, box.buffered.bytes) == (0, 0)
+        assert box.acknowledged == box.given
+        assert box.given.bytes == len(source.data())
+
+
+def original_frames(chunks: Sequence[bytes]) -> set[tuple[int, int, bytes]]:
+    return set(frames_of(b"".join(chunks)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_dropped_is_said(name: str) -> None:
+    """A buffer that is too small, sessions that end: frames are whole, and every chunk is counted."""
+    source = capture(name)
+    expected = {frame for data in source.recorders() for frame in frames_of(data)}
+    gaps = 0
+    for seed in range(80):
+        rng = random.Random(f"{name} {seed}")
+        limit = rng.choice((20_000, 100_000, 300_000))
+        box = Outbox(Buffer(size=limit, seconds=rng.choice((None, 3.0)), drop=True))
+        servers = [Ledger(most=rng.choice((2**24, 5000)))]
+        same = online = False
+        largest = max(map(len, source.chunks())) + OVERHEAD
+        for number, chunk in enumerate(source.chunks()):
+            box.put(chunk, number * 0.25)
+            if not online and rng.random() < 0.15:
+                if same and rng.random() < 0.2:
+                    servers.append(Ledger())
+                    same = False
+                greet(box, servers[-1], same=same)
+                same = online = True
+            if online:
+                server = servers[-1]
+                online = deliver(box, server, most=rng.choice((1, 2, 5, 100))) and rng.random() < 0.8
+                if rng.random() < 0.5:
+                    box.acknowledge(server.next)
+                if not online:
+                    box.hang_up()
+            assert box.buffered.bytes <= max(limit, 2 * largest) + 100_000
+        server = servers[-1]
+        greet(box, server, same=same)
+        deliver(box, server, last=True)
+        box.acknowledge(server.next)
+        assert box.empty
+        assert box.given.chunks == box.acknowledged.chunks + box.dropped.chunks, f"seed {seed}"
+        assert box.given.bytes == box.acknowledged.bytes + box.dropped.bytes, f"seed {seed}"
+        assert bool(box.gaps) == bool(box.dropped.bytes)
+        for each in servers:
+            assert sum(each.gaps) <= box.dropped.chunks
+            for file in each.files:
+                assert set(frames_of(file)) <= expected, f"seed {seed}"
+        gaps += sum(len(each.gaps) for each in servers)
+        if len(servers) == 1 and not box.dropped.bytes:
+            assert server.files == source.recorders()
+    assert gaps > 10
