@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 /**
- * Publish files over `ingestd.v1`, each as the container of one recorder, and print what happens as JSON lines.
+ * Publish files over `ingestd.v1`, each as the container of one recorder, and print JSON lines of what happens.
  *
  *   node client.mjs --url ws://127.0.0.1:8081/stream/live --key KEY [OPTION…] FILE…
  *
- * or say exactly what an array of steps says (script.mjs): `--script JSON`.
+ * or say exactly what scripts say (script.mjs), each on a connection of its own and all at once:
  *
- * Exits with 0 when all that was sent is acknowledged and the server has ended it; with 1 when the server said
- * stop before, 3 when it could not be reached, 4 when the session was over before all was acknowledged.
+ *   node client.mjs --url ws://127.0.0.1:8081/stream/live --scripts '{"NAME": [STEP…], …}'
+ *
+ * Exits with 0 when all is acknowledged and the server has ended it; with 1 when the server said stop before,
+ * 3 when it could not be reached, 4 when the session was over before all was acknowledged.
  */
 
 import { readFileSync } from "node:fs";
@@ -30,13 +32,14 @@ const { values, positionals: files } = parseArgs({
     pace: { type: "string", default: "0" }, // ms between slices; 0: as fast as they are acknowledged
     fragment: { type: "string", default: "0" }, // send messages as frames of so many bytes; 0: whole
     bound: { type: "string", default: String(32 << 20) }, // bytes kept unacknowledged
-    cut: { type: "string", multiple: true, default: [] }, // NUMBER[:PART], open:CONNECTION, hello:CONNECTION, end
+    // Break the connection: NUMBER[:PART], open:CONNECTION, hello:CONNECTION, end
+    cut: { type: "string", multiple: true, default: [] },
     reset: { type: "boolean", default: false }, // cut by a TCP RST
     drop: { type: "string" }, // FROM-TO: chunks that are never sent
     stay: { type: "boolean", default: false }, // send no `end`, and wait
     stats: { type: "string", default: "2" }, // seconds between `stats`; 0: none
     patience: { type: "string", default: "30" }, // seconds without a `hello` before it gives up
-    script: { type: "string" },
+    scripts: { type: "string" },
   },
 });
 
@@ -76,7 +79,7 @@ function publisher(url) {
   });
   if (values.drop) {
     const [from, to] = values.drop.split("-").map(Number);
-    made.drop = { from, to };
+    made.kept.drop = { from, to };
   }
   return made;
 }
@@ -90,17 +93,18 @@ function record(to) {
   let round = 0;
   const slice = Number(values.slice);
   const pace = Number(values.pace);
+  const bound = Number(values.bound);
 
   /** @param {number} mine */
   async function feed(mine) {
     for (; index < files.length; index++) {
       const data = readFileSync(files[index]);
       const recorder = to.begin(values.mime);
-      report("recorder", { number: recorder.number, file: files[index], chunk: to.due });
+      report("recorder", { number: recorder.number, file: files[index], chunk: to.kept.due });
       for (let at = 0; at < data.length; at += slice) {
         to.give(recorder, data.subarray(at, at + slice));
         if (pace) await sleep(pace);
-        else while (mine === round && to.keptBytes > Number(values.bound) / 2) await once(to, "room");
+        else while (mine === round && to.kept.bytes > bound / 2 && !to.stuck) await once(to, "room");
         if (mine !== round) return; // this recorder was stopped, and another one begun
       }
     }
@@ -112,21 +116,29 @@ function record(to) {
 }
 
 async function main() {
-  if (!values.url || (!values.script && !files.length)) {
-    process.stderr.write("usage: client.mjs --url URL [--key KEY] [OPTION…] FILE…, or --script JSON\n");
+  if (!values.url || (!values.scripts && !files.length)) {
+    process.stderr.write("usage: client.mjs --url URL [--key KEY] [OPTION…] FILE…, or --scripts JSON\n");
     return 2;
   }
-  if (values.script) {
-    await play(values.url, JSON.parse(values.script), report);
+  if (values.scripts) {
+    const { url } = values;
+    /** @type {[string, import("./script.mjs").Step[]][]} */
+    const scripts = Object.entries(JSON.parse(values.scripts));
+    await Promise.all(
+      scripts.map(([script, steps]) =>
+        play(url, steps, (event, fields) => report(event, { script, ...fields })),
+      ),
+    );
     return 0;
   }
   const client = publisher(values.url);
   record(client);
   const { what, code, reason } = await client.run();
-  report("done", { what, code, reason, due: client.due, unacknowledged: client.kept, dropped: client.dropped });
+  const { due, dropped, chunks } = client.kept;
+  report("done", { what, code, reason, due, dropped, unacknowledged: chunks.length });
   if (what === "gave up") return 3;
   const ended = what === "over" || (code === 1000 && client.finished);
-  return !ended ? 1 : client.kept ? 4 : 0;
+  return !ended ? 1 : chunks.length ? 4 : 0;
 }
 
 process.exitCode = await main();

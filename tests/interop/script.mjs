@@ -8,13 +8,12 @@ import { PROTOCOL } from "./publisher.mjs";
 import { RefusedError, connect } from "./websocket.mjs";
 
 /**
- * One step, by the field that it has. In `say` and `text`, "$session" and "$token" stand for those of the last
- * `hello`, "$next+N" (with its quotes) for a number.
+ * One step, by the field that it has. In `say` and `text`, "$session" and "$token" stand for those that the
+ * server gave last, "$next+N" (with its quotes) for a number counted from `hello.next`.
  * @typedef {object} Step
  * @property {object} [say] send this as JSON
  * @property {string} [text] send this text as it is
- * @property {{number: number, recorder: number, hex?: string, file?: string, from?: number, to?: number}} [chunk]
- *   send a chunk: `number` counts from `hello.next`; the bytes in hexadecimal, or a part of a file
+ * @property {ChunkStep} [chunk] send a chunk
  * @property {string} [message] send a binary message, in hexadecimal
  * @property {string} [raw] send these bytes, in hexadecimal, as frames as they are
  * @property {string} [wait] until a message of this type has come
@@ -25,12 +24,22 @@ import { RefusedError, connect } from "./websocket.mjs";
  */
 
 /**
+ * `number` counts from `hello.next`; the bytes are in hexadecimal, or a part of a file.
+ * @typedef {object} ChunkStep
+ * @property {number} number
+ * @property {number} recorder
+ * @property {string} [hex]
+ * @property {string} [file]
+ * @property {number} [from]
+ * @property {number} [to]
+ */
+
+/**
  * Play *steps* on a connection to *url*, and wait for its end.
  * @param {string} url @param {Step[]} steps @param {(event: string, fields?: object) => void} report
  */
 export async function play(url, steps, report) {
-  /** @type {Record<string, any>} the last hello */
-  let hello = {};
+  const known = { session: "", token: "", next: 0 };
   let socket = await begin();
   /** @type {Promise<unknown>} */
   let over = socket ? once(socket, "close") : Promise.resolve();
@@ -47,7 +56,7 @@ export async function play(url, steps, report) {
     }
     opened.on("message", (text) => {
       const notice = JSON.parse(String(text));
-      if (notice.type === "hello") hello = notice;
+      if (notice.type === "hello") Object.assign(known, { ...notice, token: notice.token ?? known.token });
       came.push(notice.type);
       report(notice.type === "hello" || notice.type === "ack" ? notice.type : "notice", { notice });
     });
@@ -58,9 +67,9 @@ export async function play(url, steps, report) {
   /** @param {string} text */
   const filled = (text) =>
     text
-      .replaceAll("$session", hello.session)
-      .replaceAll("$token", hello.token)
-      .replace(/"\$next\+(\d+)"/g, (_, more) => String(hello.next + Number(more)));
+      .replaceAll("$session", known.session)
+      .replaceAll("$token", known.token)
+      .replace(/"\$next\+(\d+)"/g, (_, more) => String(known.next + Number(more)));
 
   for (const step of steps) {
     if (step.again) {
@@ -74,7 +83,7 @@ export async function play(url, steps, report) {
     if (step.text !== undefined) socket.sendText(filled(step.text));
     if (step.message !== undefined) socket.sendBinary(Buffer.from(step.message, "hex"));
     if (step.raw !== undefined) socket.raw(Buffer.from(step.raw, "hex"));
-    if (step.chunk) socket.sendBinary(chunk(step.chunk, hello.next));
+    if (step.chunk) socket.sendBinary(chunk(step.chunk, known.next));
     if (step.sleep) await sleep(step.sleep);
     if (step.close) socket.close(step.close.code, step.close.reason);
     if (step.cut) socket.destroy();
@@ -90,7 +99,7 @@ export async function play(url, steps, report) {
   await over;
 }
 
-/** @param {NonNullable<Step["chunk"]>} about @param {number} next */
+/** @param {ChunkStep} about @param {number} next */
 function chunk({ number, recorder, hex = "", file, from, to }, next) {
   const header = Buffer.alloc(12);
   header.writeBigUInt64BE(BigInt(next + number));

@@ -118,7 +118,7 @@ function videoTracks(tracks) {
 
 /** @param {Buffer} bytes */
 function* children(bytes) {
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const element = elementAt(bytes, at);
     if (!element || element.end > bytes.length) return;
     yield element;
@@ -126,7 +126,7 @@ function* children(bytes) {
   }
 }
 
-/** The element whose head is at *at*, or null if that is not complete. @param {Buffer} bytes @param {number} at */
+/** The element whose head is at *at*; null: it is not complete. @param {Buffer} bytes @param {number} at */
 function elementAt(bytes, at) {
   const id = vint(bytes, at, true);
   const size = id && vint(bytes, at + id.length, false);
@@ -136,7 +136,10 @@ function elementAt(bytes, at) {
   return { id: id.value, start, size: known, end: start + known };
 }
 
-/** An EBML number; *marked*: with its length marker, as ids have it. @param {Buffer} bytes @param {number} at @param {boolean} marked */
+/**
+ * An EBML number; *marked*: with its length marker, as ids have it.
+ * @param {Buffer} bytes @param {number} at @param {boolean} marked
+ */
 function vint(bytes, at, marked) {
   if (at >= bytes.length) return null;
   const length = Math.clz32(bytes[at]) - 23;

@@ -48,7 +48,7 @@ class ProtocolError extends Error {
  * Connect and upgrade; rejects with RefusedError, or with the socket's own error.
  * @param {string} url ws:// or wss://
  * @param {string} protocol the subprotocol, which the server must choose
- * @param {{timeout?: number, maxMessage?: number}} [options] ms for all of it; bytes of a message from the server
+ * @param {{timeout?: number, maxMessage?: number}} [options] ms for all of it; bytes of a server's message
  * @returns {Promise<WebSocket>}
  */
 export function connect(url, protocol, { timeout = 10000, maxMessage = 65536 } = {}) {
@@ -79,7 +79,9 @@ export function connect(url, protocol, { timeout = 10000, maxMessage = 65536 } =
     });
     request.on("upgrade", (response, socket, head) => {
       clearTimeout(timer);
-      const accept = createHash("sha1").update(key + GUID).digest("base64");
+      const accept = createHash("sha1")
+        .update(key + GUID)
+        .digest("base64");
       const { headers } = response;
       if (headers["sec-websocket-accept"] !== accept || headers["sec-websocket-protocol"] !== protocol) {
         socket.destroy();
@@ -142,7 +144,7 @@ export class WebSocket extends EventEmitter {
   }
 
   /**
-   * Begin a binary message, and break the connection after *part* (0 … 1) of its bytes; *reset*: by a TCP RST.
+   * Begin a binary message, and break the connection after *part* (0 … 1) of its bytes; *reset*: by an RST.
    * @param {Buffer} data @param {number} fragment @param {number} part @param {boolean} reset
    */
   breakIn(data, fragment, part, reset) {
