@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Publish files over `ingestd.v1`, each as the container of one recorder, and print JSON lines of what happens.
+ * Publish files over `ingestd.v1`, each as the container of one recorder, and print what happens as JSON.
  *
  *   node client.mjs --url ws://127.0.0.1:8081/stream/live --key KEY [OPTION…] FILE…
  *

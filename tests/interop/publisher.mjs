@@ -105,6 +105,8 @@ export class Publisher extends EventEmitter {
   /** @type {Recorder | null} */ #announced = null;
   #heard = 0;
   #pressure = false;
+  /** Whether an `ack` has come since the last `hello` but one. */
+  #progress = false;
   /** @type {Closed | null} */ #notice = null;
   #options;
 
@@ -158,7 +160,9 @@ export class Publisher extends EventEmitter {
       const before = this.hello;
       const closed = await this.#once();
       if (this.hello !== before) {
-        failures = 0;
+        // At once the first time; not without an end, though, if a connection brings nothing but its hello.
+        failures = this.#progress ? 0 : 1;
+        this.#progress = false;
         greeted = Date.now();
       }
       if (closed instanceof RefusedError) {
@@ -232,6 +236,7 @@ export class Publisher extends EventEmitter {
     if (notice.type === "hello" && this.#state === "waiting") this.#greeted(notice);
     else if (notice.type === "ack") {
       this.#options.report("ack", { next: notice.next });
+      this.#progress = true;
       this.#acknowledged(notice.next);
     } else if (["pressure", "state", "warning", "drain", "end"].includes(notice.type)) {
       this.#options.report("notice", { notice });
