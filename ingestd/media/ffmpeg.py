@@ -20,7 +20,6 @@ MASK = "***"
 #: `-copyts` each life would start at 0.
 _INPUT = ("-protocol_whitelist", "pipe", "-probesize", "32", "-copyts", "-f", "matroska", "-i", "pipe:0")
 
-
 #: Whole seconds (in ns) in which any frame rate of two decimals has a whole number of frames.
 _ON_GRID = 100 * NS_PER_S
 #: Sound goes by its samples. A browser's timestamps stray by 10 ms, and a busy one's tell when it found the
@@ -145,14 +144,13 @@ def _keyframe_expression(video: Video, phase: int) -> str:
 
 def _audio_args(audio: Audio, start: int | None) -> list[str]:
     # Fill and trim to the timestamps, so that a gap in the source does not shift what follows.
-    fill = f"aresample=async=1:min_hard_comp={_OUT_OF_PLACE}"
-    filters = [_STEADY, fill]
+    filters = [_STEADY, f"aresample=async=1:min_hard_comp={_OUT_OF_PLACE}"]
     if start is not None:
-        # In samples of the input, so in ours only where it has our rate.
-        first = f":first_pts={round(start * audio.sample_rate / NS_PER_S)}"
-        filters = [
-            _STEADY, f"aresample={audio.sample_rate}", fill + first, f"atrim=start={_seconds(start)}",
-        ]  # fmt: skip
+        # `first_pts` is in samples of the input: in ours only once it has our rate.
+        first = round(start * audio.sample_rate / NS_PER_S)
+        filters.insert(1, f"aresample={audio.sample_rate}")
+        filters[-1] += f":first_pts={first}"
+        filters.append(f"atrim=start={_seconds(start)}")
     return [
         "-filter:a", ",".join(filters),
         "-c:a", audio.codec, "-ar", str(audio.sample_rate), "-ac", str(audio.channels),
