@@ -137,7 +137,9 @@ async def test_cuts_lose_and_repeat_nothing(tmp_path: Path, attempt: int) -> Non
     size = chance.choice([3_000, 20_000, 70_000])
     chunks = sum(-(-file.stat().st_size // size) for file in files)
     cuts = [f"{number}:{chance.random():.3f}" for number in chance.sample(range(chunks), 4)]
-    cuts += [f"{chance.choice(['open', 'hello'])}:{connection}" for connection in chance.sample(range(1, 5), 2)]
+    cuts += [
+        f"{chance.choice(['open', 'hello'])}:{connection}" for connection in chance.sample(range(1, 5), 2)
+    ]
     arguments = ["--slice", size, "--fragment", chance.choice([0, 1_000]), "--pace", chance.choice([0, 3])]
     arguments += [text for cut in cuts for text in ("--cut", cut)] + ["--reset"] * chance.randrange(2)
     print(*arguments)
