@@ -138,8 +138,9 @@ class Publisher:
         full (unless that drops). Closing it is the caller's business. What it raises ends the publication
         in order, and is raised then.
 
-        Raises `ConnectionFailed` if the first connection fails; later failures are in the result. Cancelled, it drops the connection at once without an end, so that
-        the session waits for its window. To be run once.
+        Raises `ConnectionFailed` if the first connection fails; later failures are in the result.
+        Cancelled, it drops the connection at once without an end, so that the session waits for its window.
+        To be run once.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._produce, source)

@@ -158,7 +158,9 @@ class Ingest:
                 self._seat = None
                 # Who said that it is done may still listen.
                 seat.publication.close(1000, "the session has ended")
-                if not self._waiting and (done or self.over or not self.chunks):
+                # A plain publisher that never sent anything has nothing to come back to.
+                nothing = not self.chunks and not seat.numbered
+                if not self._waiting and (done or self.over or nothing):
                     break
                 self.cuts += 1
                 self.present(False)
