@@ -459,16 +459,15 @@ async def test_nothing_listens() -> None:
         if isinstance(event, Lost):
             lost.set()
 
-    async with trio.open_nursery() as nursery:
-        async with fake(cutting(ledger, 1001)) as server:
-            running = Publisher(server.url, KEY, on_event=hear, give_up_after=0.6)
-            results: list[Published] = []
+    async with trio.open_nursery() as nursery, fake(cutting(ledger, 1001)) as server:
+        running = Publisher(server.url, KEY, on_event=hear, give_up_after=0.6)
+        results: list[Published] = []
 
-            async def run() -> None:
-                results.append(await running.run(source(b"\x1a\x45\xdf\xa3", b"x", b"y")))
+        async def run() -> None:
+            results.append(await running.run(source(b"\x1a\x45\xdf\xa3", b"x", b"y")))
 
-            nursery.start_soon(run)
-            await lost.wait()
+        nursery.start_soon(run)
+        await lost.wait()
     assert isinstance(heard[-1], Lost)
     assert results[0].gave_up
     assert results[0].reason == "Connection refused"
