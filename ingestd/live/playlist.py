@@ -146,7 +146,8 @@ class PlaylistFollower:
             if note is not None and _is_sound(note) and (not own or own[0].sequence <= note["number"] + 1):
                 self._number, self._end, self.cuts = note["number"], note["end"], note["cuts"]
                 if not own or own[-1].sequence < self._number:
-                    self._text, self._found = note["playlist"], None
+                    self._text = note["playlist"]
+                    self._found = self._found if self._found and self._found.text == self._text else None
             elif own:
                 log.warning("playlist_without_notes", path=str(self.path), segments=len(own))
                 newest = program.newest_mark()
