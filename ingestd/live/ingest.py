@@ -211,6 +211,7 @@ class Ingest:
         if seat.numbered and not seat.resumes:
             token = secrets.token_urlsafe(32)
             self._token = hashlib.sha256(token.encode()).digest()
+        if seat.numbered:
             await self.save()
         accepted = Accepted(
             self.session, self.chunks, resumed, self.window, token, recorder=self._recorder, ack=self.ack

@@ -697,9 +697,11 @@ def test_the_pauses_grow_and_vary() -> None:
     pauses = [backoff.next() for _ in range(50)]
     assert pauses[0] == 0.0
     for pause, middle in zip(pauses[1:], (0.2, 0.4, 0.8, 1.6, *[2.0] * 45), strict=True):
-        assert 0.74 * middle < pause < 1.26 * middle
+        assert 0.74 * middle < pause <= middle
     assert len(set(pauses)) == 50
-    backoff.reset()
+    backoff.reset(worked=False)
+    assert 0.14 < backoff.next() <= 0.2
+    backoff.reset(worked=True)
     assert backoff.next() == 0.0
 
 
