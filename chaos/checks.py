@@ -147,7 +147,7 @@ def check_same(
 ) -> tuple[SinkCount, list[Violation]]:
     """*output* (a recording or a playlist) equals the control run, and decodes; *name* is the check.
 
-    With *gaps* it lacks as many stretches of the control run, and nothing else.
+    With *gaps* it lacks as many stretches of the control run, through which the last picture is held.
     """
     try:
         frames = read_video(output)
@@ -172,10 +172,15 @@ def _other_than_gaps(
 ) -> Iterator[str]:
     if (stretches := _gaps(frames, control)) != gaps:
         yield f"{stretches} stretches are missing, not {gaps}"
-    if strangers := missing(control, frames):
+    if strangers := missing(control, fresh(frames)):
         yield f"{strangers} frames that the program does not have"
     if not continuous(frames):
         yield "a step back in time"
+
+
+def fresh(frames: Sequence[NumberedFrame]) -> list[NumberedFrame]:
+    """Those that show another picture than the one before: through a gap the last one is held."""
+    return [*frames[:1], *(frame for before, frame in pairwise(frames) if frame[1] != before[1])]
 
 
 def check_restarts(status: dict[str, Any], hit: Container[str]) -> Iterator[Violation]:
@@ -198,7 +203,8 @@ def check_rtmp(
         except UnreadableMediaError:
             continue  # it was cut before its first frame
         everything += frames
-        found += [Violation("rtmp", f"{flv.name}: {what}") for what in _unsound(flv, frames, control)]
+        shown = fresh(frames) if gaps else frames
+        found += [Violation("rtmp", f"{flv.name}: {what}") for what in _unsound(flv, shown, control)]
     count = SinkCount(len(everything), missing(everything, control))
     if not cut and (len(connections) != 1 or _gaps(everything, control) != gaps):
         found.append(
