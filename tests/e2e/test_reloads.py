@@ -30,8 +30,9 @@ async def test_a_reload_loses_nothing_that_was_acknowledged(
 ) -> None:
     """One session, one RTMPS connection, one HLS; each acknowledged chunk recorded, none twice.
 
-    Every other reload comes when the network has been dead for a moment, so that the page has sent what never
-    arrives: the numbers of these chunks are given again.
+    Two of three reloads come when the network has been dead for a moment, and the page has sent what never
+    arrives: the numbers of these chunks are given again. Then either the old connection is reset, or it looks
+    alive still, and the new one takes over.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -41,16 +42,14 @@ async def test_a_reload_loses_nothing_that_was_acknowledged(
             await page.start(f"ws://127.0.0.1:{network.port}/stream/live", "cam-key", timeslice_ms=20)
             for number in range(reloads):
                 await trio.sleep(moments.uniform(0, 3.5))
-                if number % 2:
-                    await page.reload()
-                else:
-                    await reload_in_the_dark(page, network, moments.uniform(0, 0.5))
+                await reload(page, network, number, moments.uniform(0, 0.5))
             await trio.sleep(2)
             loads = await page.stop()
         status = await running.wait_ended()
     assert len(loads) == reloads + 1
     assert_one_session(running, status, loads, rtmp_server)
     assert status["cuts"] == reloads
+    assert status["takeovers"] >= (reloads + 1) // 3
     raw = [path.read_bytes() for path in recorded(running, status)]
     counts = assert_recorded(loads, raw)
     # One before each recorder but the first: a load that came to send nothing has none of its own.
@@ -102,16 +101,24 @@ def port_of(running: Daemon) -> int:
     return int(running.ingest.rpartition(":")[2])
 
 
-async def reload_in_the_dark(page: ResumingPublisher, network: Proxy, seconds: float) -> None:
-    """Reload after *seconds* without network; what was under way never arrives."""
+async def reload(page: ResumingPublisher, network: Proxy, number: int, dead: float) -> None:
+    """Reload for the *number*th time: by turns after *dead* seconds without network, or just so."""
 
     def light() -> None:
         network.cut()
         network.thaw()
 
-    network.freeze()
-    await trio.sleep(seconds)
-    await page.reload(light)
+    match number % 3:
+        case 0:
+            network.freeze()
+            await trio.sleep(dead)
+            await page.reload(light)
+        case 1:
+            network.strand()
+            await trio.sleep(dead)
+            await page.reload()
+        case _:
+            await page.reload()
 
 
 def assert_one_session(
