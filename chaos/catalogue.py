@@ -16,10 +16,12 @@ from chaos.faults import (
     Silence,
 )
 from chaos.scenario import Scenario
+from ingestd.client import Buffer
 
 #: Media older than this is replayed from the journal.
 _SMALL_WINDOW = '[hub]\nwindow = "1s"\n'
 _PING = 'ping_interval = "2s"\nping_timeout = "2s"\n'
+_PING_OFTEN = 'ping_interval = "500ms"\nping_timeout = "1s"\n'
 _WAITS = '[publisher]\nreconnect_window = "60s"\n'
 _HARDLY_WAITS = '[publisher]\nreconnect_window = "5s"\n'
 _ROOM = 2**20 + 300_000  # above the journal.min_free of these runs by less than what is sent in a few seconds
@@ -88,6 +90,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         faults=(CutPublisher(),),
         once=True,
         whole=False,
+        pipeline=_HARDLY_WAITS,
     ),
     Scenario(
         name="cut-publisher-returns",
@@ -111,6 +114,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         network=True,
         ingest=_PING,
         whole=False,
+        pipeline=_HARDLY_WAITS,
     ),
     Scenario(
         name="disk-full-end",
@@ -190,6 +194,44 @@ SCENARIOS: tuple[Scenario, ...] = (
         config='[shutdown]\nsessions = "hand_over"\n',
         pipeline=_WAITS,
         returns=True,
+    ),
+    Scenario(
+        name="cut-resumable",
+        about="a resumable publisher's connection is reset, and none can be made for up to 2 s",
+        faults=(CutPublisher(away=(0, 2)),),
+        every=3.0,
+        pipeline=_WAITS,
+        publisher="resumable",
+    ),
+    Scenario(
+        name="cut-resumable-long",
+        about="the same for 3 to 5 s, of which the publisher keeps one",
+        faults=(CutPublisher(away=(3, 5)),),
+        every=8.0,
+        tail=14.0,
+        pipeline=_WAITS,
+        publisher="resumable",
+        buffer=Buffer(seconds=1.0, drop=True),
+        gaps=True,
+        whole=False,
+    ),
+    Scenario(
+        name="black-hole-resumable",
+        about="a resumable publisher's packets are dropped for 1.5 to 3 s; its pings find out",
+        faults=(BlackHole(heals=True, seconds=(1.5, 3), found=True),),
+        every=4.0,
+        network=True,
+        ingest=_PING_OFTEN,
+        pipeline=_WAITS,
+        publisher="resumable",
+    ),
+    Scenario(
+        name="restart-resumable",
+        about="SIGKILL of the daemon, which is started again, under a resumable publisher",
+        faults=(Restart(SIGKILL),),
+        every=7.0,
+        pipeline=_WAITS,
+        publisher="resumable",
     ),
 )
 

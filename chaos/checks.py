@@ -17,6 +17,7 @@ from typing import Any
 from attrs import define, frozen
 
 from chaos.lives import Life, Sizes
+from ingestd.client import Published
 from tests.support.counting import (
     NumberedFrame,
     UnreadableMediaError,
@@ -31,6 +32,7 @@ from tests.support.packages import program
 CHECKS = {
     "accepted": "the raw recordings hold exactly the chunks that were accepted, recorder by recorder",
     "whole": "every chunk was accepted, unless the fault ends the publication",
+    "gaps": "a resumable publisher's chunks are missing only where a fault outlasts its buffer: one gap each",
     "recording": "the recording shows the control run's frames at the control run's times",
     "hls": "so does the playlist with all its segments; it lists what it once listed, and has ended",
     "drift": "sound and picture stay together",
@@ -101,6 +103,25 @@ def _extends(sizes: Sizes, before: Sizes) -> bool:
     return all(sizes[at : at + 1] and sizes[at][: len(old)] == old for at, old in enumerate(before))
 
 
+def check_resumed(published: Published | None, status: dict[str, Any], given: int) -> Iterator[Violation]:
+    """The client was acknowledged all that it did not give up, and daemon and client count alike."""
+    if published is None or published.code != 1000:
+        yield Violation("state", f"the publisher did not end in order: {published}")
+    elif published.sessions != 1:
+        yield Violation("state", f"{published.sessions} sessions")
+    elif published.chunks + published.missing_chunks != given:
+        yield Violation("accepted", f"{given} chunks were given, not as many settled: {published}")
+    if status["chunks"] != given:
+        yield Violation("accepted", f"{status['chunks']} chunks counted at the end, {given} were given")
+
+
+def check_gaps(status: dict[str, Any], faults: int, dropped: int) -> Iterator[Violation]:
+    """As many gaps as *faults*, and in all of them what the client has *dropped*."""
+    lost = [gap["chunks"] for gap in status["gaps"]]
+    if status["gap_count"] != faults or None in lost or sum(lost) != dropped:
+        yield Violation("gaps", f"{faults} faults, {dropped} chunks given up, and gaps of {lost}")
+
+
 def check_memory(halves: tuple[int, int], seconds: float) -> Iterator[Violation]:
     """In the second half of a long run as much is resident as in the first."""
     first, second = halves
@@ -122,22 +143,44 @@ def check_drift(drift: float | None) -> Iterator[Violation]:
 
 
 def check_same(
-    name: str, output: Path, control: Sequence[NumberedFrame]
+    name: str, output: Path, control: Sequence[NumberedFrame], gaps: int = 0
 ) -> tuple[SinkCount, list[Violation]]:
-    """*output* (a recording or a playlist) equals the control run, and decodes; *name* is the check."""
+    """*output* (a recording or a playlist) equals the control run, and decodes; *name* is the check.
+
+    With *gaps* it lacks as many stretches of the control run, through which the last picture is held.
+    """
     try:
         frames = read_video(output)
     except UnreadableMediaError as error:
         return SinkCount(0, len(control)), [Violation(name, str(error))]
     count = SinkCount(len(frames), missing(frames, control))
     found = []
-    try:
-        assert_same_frames(frames, control, TOLERANCE)
-    except AssertionError as error:
-        found.append(Violation(name, str(error)))
+    if gaps:
+        found += [Violation(name, what) for what in _other_than_gaps(frames, control, gaps)]
+    else:
+        try:
+            assert_same_frames(frames, control, TOLERANCE)
+        except AssertionError as error:
+            found.append(Violation(name, str(error)))
     if errors := decode_errors(output):
         found.append(Violation(name, f"{len(errors)} decode errors: {errors[0]}"))
     return count, found
+
+
+def _other_than_gaps(
+    frames: Sequence[NumberedFrame], control: Sequence[NumberedFrame], gaps: int
+) -> Iterator[str]:
+    if (stretches := _gaps(frames, control)) != gaps:
+        yield f"{stretches} stretches are missing, not {gaps}"
+    if strangers := missing(control, fresh(frames)):
+        yield f"{strangers} frames that the program does not have"
+    if not continuous(frames):
+        yield "a step back in time"
+
+
+def fresh(frames: Sequence[NumberedFrame]) -> list[NumberedFrame]:
+    """Those that show another picture than the one before: through a gap the last one is held."""
+    return [*frames[:1], *(frame for before, frame in pairwise(frames) if frame[1] != before[1])]
 
 
 def check_restarts(status: dict[str, Any], hit: Container[str]) -> Iterator[Violation]:
@@ -148,9 +191,9 @@ def check_restarts(status: dict[str, Any], hit: Container[str]) -> Iterator[Viol
 
 
 def check_rtmp(
-    connections: Sequence[Path], control: Sequence[NumberedFrame], *, cut: bool
+    connections: Sequence[Path], control: Sequence[NumberedFrame], *, cut: bool, gaps: int = 0
 ) -> tuple[SinkCount, list[Violation]]:
-    """Each of *connections* is sound; unless a fault *cut* one, there is one, and it lacks nothing."""
+    """Each of *connections* is sound; unless a fault *cut* one, it is one, and lacks *gaps* stretches."""
     everything: list[NumberedFrame] = []
     found: list[Violation] = []
     for flv in connections:
@@ -160,9 +203,10 @@ def check_rtmp(
         except UnreadableMediaError:
             continue  # it was cut before its first frame
         everything += frames
-        found += [Violation("rtmp", f"{flv.name}: {what}") for what in _unsound(flv, frames, control)]
+        shown = fresh(frames) if gaps else frames
+        found += [Violation("rtmp", f"{flv.name}: {what}") for what in _unsound(flv, shown, control)]
     count = SinkCount(len(everything), missing(everything, control))
-    if not cut and (len(connections) != 1 or count.missing):
+    if not cut and (len(connections) != 1 or _gaps(everything, control) != gaps):
         found.append(
             Violation("isolation", f"{len(connections)} RTMP connections, {count.missing} frames missing")
         )

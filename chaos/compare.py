@@ -13,15 +13,18 @@ from chaos.checks import (
     Violation,
     check_accepted,
     check_drift,
+    check_gaps,
     check_lives,
     check_restarts,
+    check_resumed,
     check_rtmp,
     check_same,
 )
 from chaos.drift import drift
 from chaos.live import PATIENCE, Live
-from chaos.lives import accepted_of
+from chaos.lives import accepted_of, resumed_of
 from chaos.outcome import Outcome
+from chaos.publisher import ResumablePublisher
 from chaos.scenario import Scenario
 from ingestd.media.playlist import parse_media_playlist
 from tests.support.counting import NumberedFrame, read_video
@@ -34,6 +37,8 @@ def accepted_chunks(live: Live, status: dict[str, Any], outcome: Outcome) -> lis
     The API counts it; where there is more than one recorder, or life of the daemon, the journal's index does.
     """
     recorders = live.publisher.recorders
+    if isinstance(live.publisher, ResumablePublisher):
+        return _resumed_chunks(live, live.publisher, status, outcome)
     if not live.publisher.returns and not live.lives:
         return [list(recorders[0].chunks[: status["chunks"]])]
     lives = [*live.lives, live.last_life(status["chunks"])]
@@ -52,6 +57,21 @@ def accepted_chunks(live: Live, status: dict[str, Any], outcome: Outcome) -> lis
         return sent
 
 
+def _resumed_chunks(
+    live: Live, publisher: ResumablePublisher, status: dict[str, Any], outcome: Outcome
+) -> list[list[bytes]]:
+    """The same of a resumable publisher: its chunks have numbers, and the journal's index has them, too."""
+    if live.lives:
+        outcome.violations += check_lives([*live.lives, live.last_life(0)])
+    given = publisher.recorders[0].chunks
+    outcome.violations += check_resumed(publisher.published, status, len(given))
+    try:
+        return resumed_of(given, live.numbered())
+    except AssertionError as error:
+        outcome.violations.append(Violation("accepted", str(error)))
+        return [list(given)]
+
+
 def compare(
     scenario: Scenario,
     live: Live,
@@ -66,6 +86,9 @@ def compare(
         found.append(Violation("state", f"{status['state']}, not {scenario.ends}: {status['cause']}"))
     found += [Violation("state", f"a crash is in the log: {line[-2000:]}") for line in crashes(running)]
     last = live.publisher.recorders[-1].chunks
+    gaps = len(outcome.strikes) if scenario.gaps else 0
+    if isinstance(live.publisher, ResumablePublisher):
+        found += check_gaps(status, gaps, live.publisher.dropped)
     if scenario.whole and len(accepted[-1]) != len(last):
         found.append(Violation("whole", f"{len(accepted[-1])} of {len(last)} chunks accepted"))
     if scenario.hit.isdisjoint({"disk", "daemon"}):  # they hit them all
@@ -79,13 +102,13 @@ def compare(
         found.append(Violation("recording", f"{len(recorded)} files: {[path.name for path in recorded]}"))
     for name, check, outputs in (("mkv", "recording", recorded), ("hls", "hls", [running.playlist])):
         for output in outputs[:1]:
-            outcome.sinks[name], violations = check_same(check, output, control)
+            outcome.sinks[name], violations = check_same(check, output, control, gaps)
             found += violations
     if scenario.ends == "ended" and not parse_media_playlist(running.playlist.read_text()).ended:
         found.append(Violation("hls", "the playlist has no ENDLIST"))
     outcome.recorded = outcome.sinks["mkv"].sent if "mkv" in outcome.sinks else 0
     outcome.sinks["rtmp"], violations = check_rtmp(
-        live.server.recordings("cam"), control, cut=scenario.cuts_rtmp
+        live.server.recordings("cam"), control, cut=scenario.cuts_rtmp, gaps=gaps
     )
     found += violations
     if outcome.recorded and control:

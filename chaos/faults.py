@@ -84,14 +84,19 @@ class Signal:
 
 @frozen(slots=True)
 class CutPublisher:
-    """The publisher's connection is reset: what it had sent by then is all there is, unless it comes back."""
+    """The publisher's connection is reset: what it had sent by then is all there is, unless it comes back.
 
+    One that is resumable finds no way for so many seconds, from *away* to.
+    """
+
+    away: tuple[float, float] = (0.0, 0.0)
     name: str = "cut-publisher"
     hurts: str = "publisher"
 
-    async def inject(self, live: Live, rng: random.Random) -> float | None:  # noqa: ARG002
+    async def inject(self, live: Live, rng: random.Random) -> float | None:
+        await _connected(live)
         begin, known = trio.current_time(), live.publisher.connections
-        live.publisher.cut()
+        live.publisher.cut(rng.uniform(*self.away))
         if not live.publisher.returns:
             return None
         await live.wait_until(lambda _: live.publisher.connections > known)
@@ -115,20 +120,30 @@ class Silence:
 
 @frozen(slots=True)
 class BlackHole:
-    """Every packet of the publisher's is dropped, and nobody told; *heals* after a while, or never."""
+    """Every packet of the publisher's is dropped, and nobody told; *heals* after so many seconds, or never.
+
+    One that is *found* is longer than the publisher's pings take, and makes it connect again.
+    """
 
     heals: bool
+    seconds: tuple[float, float] = (2, 5)
+    found: bool = False
     name: str = "black-hole"
     hurts: str = "publisher"
 
     async def inject(self, live: Live, rng: random.Random) -> float | None:
         assert live.network is not None
+        known = live.publisher.connections
         with live.network.black_hole():
             if not self.heals:
                 await live.wait_ended()
                 return None
-            await trio.sleep(rng.uniform(2, 5))
-        return await _accepts_again(live)
+            await trio.sleep(rng.uniform(*self.seconds))
+        begin = trio.current_time()
+        if self.found:
+            await live.wait_until(lambda _: live.publisher.connections > known)
+        await _accepts_again(live)
+        return trio.current_time() - begin
 
 
 @frozen(slots=True)
@@ -260,6 +275,11 @@ class ClosedPort:
         begin = trio.current_time()
         await live.wait_until(runs("rtmp", not_as=part["pid"]))
         return trio.current_time() - begin
+
+
+async def _connected(live: Live) -> None:
+    """There is a connection to be hurt."""
+    await live.wait_until(lambda status: status["publisher"] is not None)
 
 
 def _encodes(status: Status) -> bool:

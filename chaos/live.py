@@ -12,9 +12,9 @@ from attrs import define, field
 from chaos.checks import Violation
 from chaos.disk import Disk
 from chaos.gate import Gate
-from chaos.lives import Index, Left, Life, listed_in
+from chaos.lives import Index, Left, Life, Numbered, listed_in
 from chaos.network import Network
-from chaos.publisher import Publisher
+from chaos.publisher import Publisher, ResumablePublisher
 from tests.support.daemon import Daemon
 from tests.support.rtmps_server import RtmpServer
 
@@ -30,7 +30,7 @@ class Live:
     """
 
     daemon: Daemon
-    publisher: Publisher
+    publisher: Publisher | ResumablePublisher
     server: RtmpServer
     found: list[Violation]
     network: Network | None = None
@@ -76,7 +76,8 @@ class Live:
             self.daemon.kill()
         elif await trio.to_thread.run_sync(self.daemon.stop) != 0:
             self.note("state", f"the daemon's exit code is {self.daemon.exit_code}")
-        self.lives.append(self._life(counted, listed))
+        # What the publisher was told is in the journal, too.
+        self.lives.append(self._life(max(counted, self.publisher.acknowledged), listed))
 
     async def begin_life(self) -> None:
         """Start the daemon again, and wait until it is ready: then nothing may be left of the last life."""
@@ -97,6 +98,11 @@ class Live:
         if self._index is not None:
             self._index.close()
         self._index = index
+
+    def numbered(self) -> Numbered:
+        """What the index of the session under way says."""
+        assert self._index is not None, "nothing was accepted yet"
+        return self._index.numbered()
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -16,12 +16,14 @@ from typing import BinaryIO
 
 from attrs import define, field, frozen
 
-from ingestd.live.journal import INDEX_MAGIC, INDEX_RECORD
+from ingestd.live.journal_index import INDEX_MAGIC, parse_index
 from ingestd.media.playlist import parse_media_playlist
 from tests.support.processes import descendants
 
 #: The sizes of the chunks that were accepted of each recorder, in order.
 Sizes = list[list[int]]
+#: The same, each with its number.
+Numbered = list[list[tuple[int, int]]]
 
 
 @frozen(slots=True)
@@ -91,20 +93,30 @@ class Index:
         self._file.seek(0)
         return accepted_in(self._file.read())
 
+    def numbered(self) -> Numbered:
+        """The same with the chunks' numbers."""
+        self._file.seek(0)
+        return numbered_in(self._file.read())
+
     def close(self) -> None:
         self._file.close()
 
 
 def accepted_in(index: bytes) -> Sizes:
     """The chunks in *index*; a torn record at its end was never acknowledged, and is none."""
+    return [[size for _, size in recorder] for recorder in numbered_in(index)]
+
+
+def numbered_in(index: bytes) -> Numbered:
+    """As `accepted_in`, with each chunk's number."""
     assert index.startswith(INDEX_MAGIC), "this is no index of a journal"
-    whole = len(index) - (len(index) - len(INDEX_MAGIC)) % INDEX_RECORD.size
     chunks: dict[tuple[int, int], int] = {}
-    for number, recorder, size, _, _ in INDEX_RECORD.iter_unpack(index[len(INDEX_MAGIC) : whole]):
+    for entry in parse_index(index):
         # A long chunk comes in parts.
-        chunks[recorder, number] = chunks.get((recorder, number), 0) + size
+        of = entry.recorder, entry.chunk
+        chunks[of] = chunks.get(of, 0) + entry.size
     recorders = sorted({recorder for recorder, _ in chunks})
-    return [[size for (of, _), size in sorted(chunks.items()) if of == recorder] for recorder in recorders]
+    return [[(at, size) for (of, at), size in sorted(chunks.items()) if of == each] for each in recorders]
 
 
 def listed_in(playlist: Path) -> list[str]:
@@ -112,6 +124,30 @@ def listed_in(playlist: Path) -> list[str]:
     if not playlist.exists():
         return []
     return [segment.uri for segment in parse_media_playlist(playlist.read_text("utf-8", "replace")).segments]
+
+
+def resumed_of(given: Sequence[bytes], accepted: Numbered) -> list[list[bytes]]:
+    """The bytes behind *accepted*, where the publisher numbers the chunks of one recorder, *given*.
+
+    Behind each gap the journal goes on with another recorder: the headers stand in the place of the last
+    chunk that is missing, and the next one begins where its random access point does. Raises AssertionError
+    where the sizes or numbers fit nothing given.
+    """
+    found: list[list[bytes]] = []
+    due = 0
+    for at, chunks in enumerate(accepted):
+        recorder: list[bytes] = []
+        for place, (number, size) in enumerate(chunks):
+            where = f"chunk {number} in recorder {at + 1} of the journal"
+            headers, cut = bool(at) and place == 0, bool(at) and place == 1
+            assert number == due or (headers and number >= due), f"{where}: number {due} was due"
+            assert number < len(given), f"{where}: only {len(given)} were given"
+            whole = b"".join(given[:2]) if headers else given[number]
+            assert size == len(whole) or ((headers or cut) and size < len(whole)), f"{where}: {size} bytes"
+            recorder.append(whole[:size] if headers else whole[len(whole) - size :])
+            due = number + 1
+        found.append(recorder)
+    return found
 
 
 def accepted_of(sent: Sequence[Sequence[bytes]], accepted: Sizes) -> list[list[bytes]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from chaos.faults import Fault
+from ingestd.client import Buffer
 
 
 @frozen(slots=True, kw_only=True)
@@ -23,7 +24,9 @@ class Scenario:
 
     *network* puts the publisher into a network namespace; *disk* is the size of a file system of its own for
     the daemon's state, where it matters; *gate* puts one before the RTMP server. With *returns* a
-    publisher that has lost its connection comes back, with a new recorder.
+    publisher that has lost its connection comes back, with a new recorder. A *resumable* one goes on with the
+    same, and sends again what is not acknowledged, as long as its *buffer* has it. *gaps*: each fault
+    takes longer than that, and costs one stretch.
 
     *ends* is the state that the stream must come to, *whole* whether every chunk must be accepted: of
     a publisher that *returns*, of its last recorder.
@@ -45,6 +48,9 @@ class Scenario:
     disk: str | None = None
     gate: bool = False
     returns: bool = False
+    publisher: Literal["plain", "resumable"] = "plain"
+    buffer: Buffer = field(factory=Buffer)
+    gaps: bool = False
     ends: Literal["ended", "failed"] = "ended"
     whole: bool = True
 
@@ -59,6 +65,11 @@ class Scenario:
         while not self.once and (at := at + self.every * rng.uniform(0.7, 1.3)) < seconds - self.tail:
             moments.append(at)
         return moments
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the publisher is."""
+        return self.publisher == "resumable"
 
     @property
     def hit(self) -> set[str]:

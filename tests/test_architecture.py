@@ -35,7 +35,9 @@ LAYERS = (
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 
 #: What `media` may use: bytes come in, objects and bytes go out.
-PURE = frozenset({"__future__", "attrs", "collections", "enum", "math", "re", "struct", "sys", "typing"})
+PURE = frozenset(
+    {"__future__", "attrs", "collections", "enum", "fractions", "math", "re", "struct", "sys", "typing"}
+)
 MAX_LINES = 400
 
 Sources = Mapping[str, str]

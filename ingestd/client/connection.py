@@ -26,6 +26,8 @@ _RECEIVE_BUFFER = 16 * 2**10
 _TOO_BIG = 1009
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+OpenTcp: TypeAlias = Callable[[str, int], Awaitable[trio.SocketStream]]
+"""Connects to a host and a port, or raises OSError."""
 
 # Its debug records quote the URL, which holds the stream key.
 logging.getLogger("trio-websocket").setLevel(logging.WARNING)
@@ -90,6 +92,7 @@ async def converse(
     *,
     subprotocol: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    open_tcp: OpenTcp = trio.open_tcp_stream,
 ) -> Goodbye:
     """Connect to *url*, let *talk* use the connection, and return how it was closed.
 
@@ -97,7 +100,7 @@ async def converse(
     text holds no key, `ServerDefect` for a message that is too long, ValueError for a URL that is none,
     and in a group what *talk* raises. Cancelled, it drops the connection at once.
     """
-    stream = await _open_stream(url, ssl_context)
+    stream = await _open_stream(url, ssl_context, open_tcp)
     line = Line(stream)
     connection = refusal = None
     try:
@@ -133,15 +136,17 @@ def check_url(url: str) -> SplitResult:
     return parts
 
 
-async def _open_stream(url: str, ssl_context: ssl.SSLContext | None) -> Stream:
+async def _open_stream(url: str, ssl_context: ssl.SSLContext | None, open_tcp: OpenTcp) -> Stream:
     parts = check_url(url)
+    secure = parts.scheme == "wss"
+    host = parts.hostname or ""
     try:
         with trio.fail_after(CONNECT_TIMEOUT):
-            if parts.scheme == "ws":
-                return await trio.open_tcp_stream(parts.hostname or "", parts.port or 80)
-            stream = await trio.open_ssl_over_tcp_stream(
-                parts.hostname or "", parts.port or 443, ssl_context=ssl_context, https_compatible=True
-            )
+            plain = await open_tcp(host, parts.port or (443 if secure else 80))
+            if not secure:
+                return plain
+            context = ssl_context or ssl.create_default_context()
+            stream = trio.SSLStream(plain, context, server_hostname=host, https_compatible=True)
             try:
                 await stream.do_handshake()
             except BaseException:

@@ -11,7 +11,15 @@ import trio
 from attrs import define, field, frozen
 
 from ingestd.client import messages
-from ingestd.client.connection import ABNORMAL, ConnectionFailed, Goodbye, ServerDefect, check_url, converse
+from ingestd.client.connection import (
+    ABNORMAL,
+    ConnectionFailed,
+    Goodbye,
+    OpenTcp,
+    ServerDefect,
+    check_url,
+    converse,
+)
 from ingestd.client.conversation import Conversation, Heard
 from ingestd.client.endings import SESSION_OVER, Backoff, Then, after_code, after_failure
 from ingestd.client.messages import SUBPROTOCOL, Hello, Resume, clean
@@ -85,8 +93,8 @@ class Publisher:
     After *give_up_after* seconds without a connection that works it gives up; 0: at the first loss. A peer
     that does not answer a ping, sent every *ping_interval* seconds, within *ping_timeout* is given up, and
     connected to again. *on_event* is called with what happens, and must not block or raise. *bitrate* (bits
-    per second, None: not known) may be set at any time, and is told to the server. Raises ValueError for a
-    URL that is none.
+    per second, None: not known) may be set at any time, and is told to the server. *open_tcp* makes the
+    connections, for those who need a way of their own. Raises ValueError for a URL that is none.
     """
 
     url: str
@@ -99,6 +107,7 @@ class Publisher:
     ssl_context: ssl.SSLContext | None = field(default=None, kw_only=True, repr=False)
     on_event: Callable[[Event], None] = field(default=lambda _event: None, kw_only=True, repr=False)
     bitrate: int | None = field(default=None, kw_only=True)
+    open_tcp: OpenTcp = field(default=trio.open_tcp_stream, kw_only=True, repr=False)
     reconnects: int = field(default=0, init=False)
     #: Whether the server takes chunks at this moment.
     connected: bool = field(default=False, init=False)
@@ -219,8 +228,9 @@ class Publisher:
         )  # fmt: skip
         try:
             goodbye = await converse(
-                self.url, talk.run, subprotocol=SUBPROTOCOL, ssl_context=self.ssl_context
-            )
+                self.url, talk.run, subprotocol=SUBPROTOCOL,
+                ssl_context=self.ssl_context, open_tcp=self.open_tcp,
+            )  # fmt: skip
         except ConnectionFailed as failure:
             if not self._begun.is_set() and not self._seat_left:
                 self._refusal = failure

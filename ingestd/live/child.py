@@ -121,6 +121,8 @@ class Child:
     patience: float = 0.0
     #: Asked a few times a second: a cause to give the attempt up, or None.
     check: Check = lambda: None
+    #: How it ended, once it has: negative for a signal.
+    status: int | None = None
 
 
 async def run_child(child: Child, feed: Feed) -> None:
@@ -141,6 +143,7 @@ async def run_child(child: Child, feed: Feed) -> None:
         with trio.CancelScope(shield=True):
             # One that stalls would not act on SIGTERM either.
             await _end(process, child, firmly=run.failure is not None)
+            child.status = process.returncode
 
 
 async def _start(child: Child) -> tuple[trio.Process, trio.lowlevel.FdStream]:

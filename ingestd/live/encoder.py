@@ -130,9 +130,23 @@ class Encoder:
         came = self.source.next_seq
         log.info("slate_shown", stream=self.stream)
         longer = await run.show(lambda: self.source.wait_published(came), progress)
-        self.shift += _whole_ms(longer)
+        self.shift = self._aligned(came, self.shift + _whole_ms(longer))
         await self._note_shift(None)
         log.info("slate_over", stream=self.stream, seconds=round(longer / NS_PER_S, 1))
+
+    def _aligned(self, came: int, shift: int) -> int:
+        """*shift*, but such that the first picture that *came* is in the slot that follows.
+
+        Later it would leave that slot to the picture from before the slate.
+        """
+        batch = self.source.batch_at(came)
+        video = batch.configuration.video if batch else None
+        first = next((f for f in batch.frames if video and f.track == video.number), None) if batch else None
+        if first is None:
+            return shift
+        slot = round(self.program.hub.last_timestamp[self._video] * self.pipeline.video.fps / NS_PER_S) + 1
+        at = round(slot * NS_PER_S / self.pipeline.video.fps)
+        return (at - first.timestamp) // NS_PER_MS * NS_PER_MS
 
     async def _note_shift(self, since: int | None) -> None:
         if self.notes is not None:

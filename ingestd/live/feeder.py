@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 from attrs import define, evolve
 
@@ -22,7 +24,8 @@ class Feeder:
     """One run of frames of one configuration. When that changes, `following` holds what comes next.
 
     *picture* (ns) is what a picture is said to last where its track does not tell: without it FFmpeg 5.1
-    takes the last one to last no time at all, and an encoder leaves it out.
+    takes the last one to last no time at all, and an encoder leaves it out. *before* is called with each
+    batch that is about to be written.
 
     With *anew* each run has times of its own, which begin at 0, or within a second of it, however old
     the timeline is; before they outgrow RTMP a random access point begins another run.
@@ -30,6 +33,7 @@ class Feeder:
 
     subscription: Subscription
     picture: int | None = None
+    before: Callable[[Batch], Awaitable[None]] | None = None
     anew: bool = False
     following: Batch | None = None
     ended: bool = False
@@ -73,6 +77,8 @@ class Feeder:
             count = self._fits(batch, zero)
             if not count:
                 return
+            if self.before is not None:
+                await self.before(batch)
             frames = batch.frames[:count]
             data += muxer.mux(frames)
             await stdin.write(data, latest(frames))

@@ -238,10 +238,13 @@ class Hub:
         """Seconds since the last frames came; 0 before the first."""
         return trio.current_time() - self._window[-1].arrival if self._window else 0.0
 
-    def subscribe(self, policy: Policy, start: Mark | None = None) -> Subscription:
-        """A subscription from *start* on, by default from the newest random access point, or the next."""
-        start = start or self.newest_mark()
-        cursor = self.next_seq if start is None else start.seq
+    def subscribe(self, policy: Policy, start: Mark | int | None = None) -> Subscription:
+        """A subscription from *start* on, by default from the newest random access point, or the next.
+
+        *start* may be the sequence number of a random access point, also of one that is still to come.
+        """
+        start = self.newest_mark() if start is None else start
+        cursor = self.next_seq if start is None else start if isinstance(start, int) else start.seq
         subscription = Subscription(
             self, policy, cursor, start is None, self.config.max_lag, start is not None
         )

@@ -106,6 +106,7 @@ class Session:
         if self.saved is not None:
             self.state, self.started = StreamState.INTERRUPTED, self.saved["started"]
             self.ingest.structure(self.saved["ingest"])
+            self._absence.tell(present=False)
             if self.saved["done"]:
                 self.ingest.close(1000, "the session has ended")
 
@@ -178,7 +179,7 @@ class Session:
 
     def _present(self, present: bool) -> None:
         """A publisher has come, or was lost."""
-        self._absence.tell(present)
+        self._absence.tell(present=present)
         if present:
             self._enter(StreamState.LIVE if self.program is not None else StreamState.CONNECTING)
         else:
@@ -347,7 +348,8 @@ class Session:
         if isinstance(sink, FileSink):
             notes = notes_of(self.directory, sink)
             return Recording(self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes)
-        return Writer(self.stream, self.ffmpeg, sink, place, config, program, health)
+        notes = Notes(self.directory / f"sink-{sink.name}.json")
+        return Writer(self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes)
 
     async def _encode(self, encoder: Encoder) -> None:
         try:

@@ -42,7 +42,7 @@ class Absence:
     _since: float | None = None
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
-    def tell(self, present: bool) -> None:
+    def tell(self, *, present: bool) -> None:
         if present:
             self._since = None
         elif self._since is None:

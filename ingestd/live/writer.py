@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import trio
 from attrs import define, evolve, field
 
 from ingestd.config import SupervisorConfig
-from ingestd.errors import FatalFailure
-from ingestd.live.batch import Configuration, Mark
-from ingestd.live.child import Child, run_child
+from ingestd.errors import AttemptFailed, FatalFailure
+from ingestd.live.batch import Batch, Configuration, Mark
+from ingestd.live.child import Child, Input, run_child
+from ingestd.live.fed import NEAR, Cut, Fed
 from ingestd.live.feeder import Feeder
 from ingestd.live.hub import Hub, Subscription
+from ingestd.live.notes import Notes
 from ingestd.live.playlist import PlaylistFollower
 from ingestd.live.supervisor import Health, State, Supervisor
 from ingestd.live.sweep import sweep
@@ -23,11 +26,17 @@ from ingestd.sinks.base import Output, Place, Playlist, Sink
 from ingestd.sinks.plugins import ask
 
 _SWEEP_EVERY = 5.0
+_LOOK_EVERY = 0.5  # seconds, for room on a full disk
+_PATIENCE = 60.0  # seconds that an attempt waits for it
 
 
 @define(eq=False)
 class Writer:
-    """Runs *sink* on *program*'s frames; `run` returns when the program has ended and all is written."""
+    """Runs *sink* on *program*'s frames; `run` returns when the program has ended and all is written.
+
+    With *notes* a writer of a later daemon, at the same *place*, goes on with the playlist of this one:
+    *program* then has the same timeline, its frames may have other numbers.
+    """
 
     stream: str
     ffmpeg: str
@@ -36,6 +45,7 @@ class Writer:
     config: SupervisorConfig
     program: Hub
     health: Health
+    notes: Notes | None = None
     progress: Progress = field(factory=Progress)
     bytes: int = 0
     _sent: int = 0
@@ -43,6 +53,8 @@ class Writer:
     _next_seq: int | None = None
     _subscription: Subscription | None = None
     _feeder: Feeder | None = None
+    _checked: bool = False
+    _fed: Fed | None = None
     playlist: PlaylistFollower | None = None
 
     async def run(self) -> None:
@@ -51,7 +63,8 @@ class Writer:
         async with trio.open_nursery() as nursery:
             if playlist is not None:
                 stale_after = self.config.stall_timeout + playlist.pause
-                self.playlist = PlaylistFollower(playlist.path, self.place.stem, stale_after)
+                self._checked = playlist.checked
+                self.playlist = PlaylistFollower(playlist.path, self.place.stem, stale_after, self.notes)
                 nursery.start_soon(self.playlist.follow)
                 nursery.start_soon(self._sweep_forever, self.playlist, playlist.keep)
             if self.sink.network:
@@ -97,10 +110,18 @@ class Writer:
         with self.program.subscribe(self.sink.policy, await self._start()) as subscription:
             self._subscription = subscription
             self._account(subscription)
-            feeder = self._feeder = Feeder(subscription, anew=self.sink.network)
+            feeder = self._feeder = Feeder(subscription, before=self._before, anew=self.sink.network)
             try:
                 while (configuration := await feeder.configuration()) is not None:
                     await self._run(feeder, configuration, progress)
+                if self.playlist is not None and self._checked:
+                    await self.playlist.close()
+            except AttemptFailed:
+                if self.playlist is not None:
+                    # At once: what is damaged must not be seen. The next attempt will insist on it.
+                    with suppress(AttemptFailed):
+                        await self.playlist.settle()
+                raise
             finally:
                 self.bytes += feeder.bytes
                 self._sent += subscription.delivered
@@ -108,22 +129,43 @@ class Writer:
                 self._next_seq = subscription.cursor
                 self._subscription = self._feeder = None
 
-    async def _start(self) -> Mark | None:
+    async def _start(self) -> Mark | int | None:
         """A playlist goes on where it ends; a network target is taken to the newest random access point."""
         if self.sink.network:
             return self.program.newest_mark()
-        if self.playlist is not None:
-            await self.playlist.refresh()
+        if (playlist := self.playlist) is not None:
+            if playlist.end() is None:
+                await playlist.resume(self.program)
+            await playlist.refresh()
+            end = playlist.end()
+            if self._checked and playlist.cut is None and end is not None:
+                playlist.cut = Cut(await self._seek(end), end)
         return self._resume()
 
-    def _resume(self) -> Mark | None:
-        end = self.playlist.end() if self.playlist is not None else None
-        return self.program.oldest_mark() if end is None else self.program.mark_near(end)
+    async def _seek(self, end: int) -> int:
+        """Wait for the first random access point from *end* (ns) on; if none comes, what follows all."""
+        program = self.program
+        with program.subscribe("journal", program.mark_before(end) or program.oldest_mark()) as subscription:
+            while True:
+                try:
+                    batch = await subscription.receive()
+                except trio.EndOfChannel:
+                    return program.next_seq
+                for seq, frame in enumerate(batch.frames, batch.first):
+                    if frame.timestamp >= end - NEAR and batch.configuration.starts_at(frame):
+                        return seq
+
+    def _resume(self) -> Mark | int | None:
+        if self.playlist is None or (end := self.playlist.end()) is None:
+            return self.program.oldest_mark()
+        return self.playlist.cut.seq if self.playlist.cut else self.program.mark_near(end)
 
     def _needed(self) -> int | None:
-        """Where the next attempt would begin: the journal keeps what comes from there on."""
-        mark = None if self.sink.network else self._resume()
-        return mark.seq if mark else None
+        """Where an attempt may have to begin: the journal keeps what comes from there on."""
+        if self.playlist is not None and self.playlist.held is not None:
+            return self.playlist.held.seq
+        start = None if self.sink.network else self._resume()
+        return start.seq if isinstance(start, Mark) else start
 
     def _account(self, subscription: Subscription) -> None:
         """What lies between two attempts of a network target was never sent: count it."""
@@ -131,15 +173,19 @@ class Writer:
             self._dropped += max(0, subscription.cursor - self._next_seq)
 
     async def _run(self, feeder: Feeder, configuration: Configuration, progress: Callable[[], None]) -> None:
-        resumed = self.playlist is not None and self.playlist.last is not None
-        first = self.playlist.next_number if self.playlist is not None else 0
-        place = evolve(self.place, resumed=resumed, first=first)
+        place, playlist = self.place, self.playlist
+        if playlist is not None:
+            await self._wait_for_room(playlist)
+            await playlist.settle()
+            number = playlist.next_number
+            place = evolve(place, resumed=number > 0, first=number, cuts=playlist.cuts)
         output = ask(self.sink, lambda: self.sink.output(place, configuration.tracks))
         if output is None:
             raise FatalFailure(f"sink type {self.sink.type} names no output for FFmpeg")
         assert feeder.following is not None  # noqa: S101  there is a configuration, so there are frames
-        if self.playlist is not None:
-            await self.playlist.begin(feeder.following.frames[0].timestamp)
+        if playlist is not None:
+            self._fed = Fed.beginning(feeder.following) if self._checked else None
+            await playlist.begin(feeder.following.frames[0].timestamp, self._fed)
         child = Child(
             stream=self.stream,
             name=self.health.name,
@@ -152,15 +198,39 @@ class Writer:
             patience=ask(self.sink, lambda: self.sink.patience),
             check=self._check,
         )
-        await run_child(child, feeder.feed)
+        try:
+            await run_child(child, partial(self._feed, feeder))
+        except AttemptFailed:
+            if playlist is not None and child.status is not None and child.status >= 0:
+                await playlist.doubt()
+            raise
+        if playlist is not None:
+            await playlist.finish()
+
+    async def _wait_for_room(self, playlist: PlaylistFollower) -> None:
+        """On a full disk an attempt would be in vain; but nothing waits for ever."""
+        with trio.move_on_after(_PATIENCE):
+            while await playlist.lacks_room():
+                self.health.enter(State.BACKING_OFF)
+                await trio.sleep(_LOOK_EVERY)
+
+    async def _feed(self, feeder: Feeder, stdin: Input) -> None:
+        await feeder.feed(stdin)
         if self.playlist is not None:
+            await self.playlist.all_fed()
+
+    async def _before(self, batch: Batch) -> None:
+        """Look at the playlist for each segment that may be cut: while FFmpeg catches up, they come fast."""
+        if self.playlist is not None and self._fed is not None and self._fed.add(batch):
             await self.playlist.refresh()
 
     def _args(self, output: Output, progress_fd: int) -> list[str]:
         return writer_args(self.ffmpeg, output.args, output.protocols, progress_fd=progress_fd)
 
     def _check(self) -> str | None:
-        """A playlist that stands still while media is fed is a failure that FFmpeg does not see."""
+        """What FFmpeg does not see: a damaged segment, a playlist that stands still while media is fed."""
+        if self.playlist is not None and self.playlist.broken is not None:
+            return self.playlist.broken
         waiting = self._subscription is not None and self._subscription.cursor < self.program.next_seq
         fresh = self.program.idle_for() < 1.0
         return self.playlist.stale() if self.playlist is not None and (waiting or fresh) else None

@@ -14,7 +14,6 @@ from ingestd.media.frames import NS_PER_S, Kind, Track
 #: `-copyts` each life would start at 0.
 _INPUT = ("-protocol_whitelist", "pipe", "-probesize", "32", "-copyts", "-f", "matroska", "-i", "pipe:0")
 
-
 #: FFmpeg's rates are fractions, with denominators of at most so much: so many seconds have whole frames.
 _FFMPEG_RATES = 1_001_000
 #: Seconds that a picture may be repeated for, and dropped again, where a source begins later (1001: NTSC's).
@@ -204,14 +203,13 @@ def _keyframe_expression(video: Video, phase: int) -> str:
 
 def _audio_args(audio: Audio, start: int | None) -> list[str]:
     # Fill and trim to the timestamps, so that a gap in the source does not shift what follows.
-    fill = f"aresample=async=1:min_hard_comp={_OUT_OF_PLACE}"
-    filters = [_STEADY, fill]
+    filters = [_STEADY, f"aresample=async=1:min_hard_comp={_OUT_OF_PLACE}"]
     if start is not None:
-        # In samples of the input, so in ours only where it has our rate.
-        first = f":first_pts={round(start * audio.sample_rate / NS_PER_S)}"
-        filters = [
-            _STEADY, f"aresample={audio.sample_rate}", fill + first, f"atrim=start={_seconds(start)}",
-        ]  # fmt: skip
+        # `first_pts` is in samples of the input: in ours only once it has our rate.
+        first = round(start * audio.sample_rate / NS_PER_S)
+        filters.insert(1, f"aresample={audio.sample_rate}")
+        filters[-1] += f":first_pts={first}"
+        filters.append(f"atrim=start={_seconds(start)}")
     return [
         "-filter:a", ",".join(filters),
         "-c:a", audio.codec, "-ar", str(audio.sample_rate), "-ac", str(audio.channels),

@@ -22,7 +22,9 @@ class Place:
     file-name stem that is unique to the session. *catalog* is the directory of the lists of this
     stream's recordings (`ingestd.live.catalog`); without it none are kept. *first* is
     the number of the first segment to write, for sinks that number them. *resumed* tells a writer
-    that it goes on with what an earlier attempt of the same session left.
+    that the playlist is there and is the session's, and that it must go on with that. *cuts* tells
+    how often segments that had been listed were cut off it again: what is written in their place
+    needs other names, because a segment that was served may be kept by caches.
     """
 
     stream: str
@@ -33,6 +35,7 @@ class Place:
     catalog: Path | None = None
     resumed: bool = False
     first: int = 0
+    cuts: int = 0
 
 
 @frozen(slots=True, kw_only=True)
@@ -52,11 +55,16 @@ class Playlist:
     """A media playlist at *path*; while media flows it changes at least every *pause* seconds.
 
     *keep* segments stay on disk after they have left it, or with None all of the session's.
+
+    *checked* is for segments that are files of their own, TS or MP4, with every frame that FFmpeg was
+    fed from one keyframe to another: then one that is missing, or smaller than its frames, fails the
+    attempt and is written anew. FFmpeg leaves it to the daemon to end such a playlist.
     """
 
     path: Path
     pause: float
     keep: int | None
+    checked: bool = False
 
 
 @frozen(slots=True, kw_only=True)

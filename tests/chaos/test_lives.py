@@ -12,8 +12,8 @@ import pytest
 
 from chaos.checks import CHECKS, Violation, check_accepted, check_lives
 from chaos.compare import recordings
-from chaos.lives import Left, Life, accepted_in, accepted_of, listed_in
-from ingestd.live.journal import INDEX_MAGIC, INDEX_RECORD
+from chaos.lives import Left, Life, accepted_in, accepted_of, listed_in, numbered_in, resumed_of
+from ingestd.live.journal_index import INDEX_MAGIC, INDEX_RECORD
 from tests.support.daemon import Daemon
 
 
@@ -46,6 +46,35 @@ def test_accepted_chunks_are_those_that_were_sent() -> None:
     assert accepted_of(sent, []) == []
     with pytest.raises(AssertionError, match="recorder 2"):
         accepted_of(sent, [[1, 2], [6]])
+
+
+def test_numbered_chunks_are_those_that_were_given() -> None:
+    """Behind a gap come the headers, in the last lost one's place, then the rest of a chunk."""
+    given = [b"HHHa", b"bb", b"cc", b"dd", b"eeee", b"ff"]
+    whole = numbered_in(index((0, 1, 4), (1, 1, 2), (3, 2, 3), (4, 2, 1), (5, 2, 2)))
+    assert resumed_of(given, whole) == [[b"HHHa", b"bb"], [b"HHH", b"e", b"ff"]]
+    assert resumed_of(given, []) == []
+    # A chunk in two parts is one; the bit that says so is none of its size.
+    assert numbered_in(index((0, 1, 3 | 1 << 31), (0, 1, 1))) == [[(0, 4)]]
+
+
+@pytest.mark.parametrize(
+    ("records", "wrong"),
+    [
+        ([(0, 1, 4), (2, 1, 2)], "number 1 was due"),
+        ([(0, 1, 4), (0, 1, 4)], "8 bytes"),
+        ([(0, 1, 4), (0, 2, 3)], "number 1 was due"),
+        ([(0, 1, 4), (1, 1, 1)], "1 bytes"),
+        ([(0, 1, 4), (1, 1, 2), (2, 1, 2)], "only 2 were given"),
+    ],
+    ids=["missing", "twice", "again", "short", "invented"],
+)
+def test_a_numbered_chunk_that_is_missing_twice_or_short_is_found(
+    records: list[tuple[int, int, int]], wrong: str
+) -> None:
+    """Whatever the journal has is held to the numbers, and the sizes, of what was given."""
+    with pytest.raises(AssertionError, match=wrong):
+        resumed_of([b"HHHa", b"bb"], numbered_in(index(*records)))
 
 
 def test_a_byte_that_was_accepted_and_is_not_kept_is_found(tmp_path: Path) -> None:

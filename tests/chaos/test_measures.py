@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from chaos.card import Card
-from chaos.checks import check_descriptors, check_drift, check_memory
+from chaos.checks import check_descriptors, check_drift, check_gaps, check_memory, check_resumed, fresh
 from chaos.drift import drift, spread
+from chaos.publisher import _reset
 from chaos.resources import Resident, memory, open_files, peak_memory
+from ingestd.client import Published
 from tests.chaos.test_lives import checks
 
 MB = 1_000_000
@@ -55,6 +60,51 @@ def test_a_descriptor_that_stays_open_is_named(tmp_path: Path) -> None:
     assert violation.detail.endswith(f": 1 {tmp_path / 'left.txt'}")
     assert list(check_descriptors(after, before)) == []
     assert list(check_descriptors(Counter(socket=3), Counter(socket=2, pipe=1))) == []
+
+
+def test_gaps_are_as_many_as_faults_and_no_longer_than_what_was_given_up() -> None:
+    """Chunks that are missing for a reason that nobody knows are none of a publisher's gaps."""
+
+    def told(*chunks: int | None) -> dict[str, Any]:
+        return {"gap_count": len(chunks), "gaps": [{"chunks": count} for count in chunks]}
+
+    assert list(check_gaps(told(), 0, 0)) == list(check_gaps(told(3, 4), 2, 7)) == []
+    assert checks(check_gaps(told(3), 0, 3)) == ["gaps"]
+    assert checks(check_gaps(told(3, 4), 2, 8)) == ["gaps"]
+    assert checks(check_gaps(told(None), 1, 0)) == ["gaps"]
+
+
+def test_a_publisher_that_was_promised_less_than_it_gave_is_found() -> None:
+    """Chunks acknowledged and given up are all that there were, and the daemon counts as many."""
+    done = Published(
+        complete=True, code=1000, reason="", gave_up=False, chunks=10, bytes=100, missing_chunks=0,
+        missing_bytes=0, gaps=0, reconnects=3, sessions=1, session="S1",
+    )  # fmt: skip
+    assert list(check_resumed(done, {"chunks": 10}, 10)) == []
+    assert checks(check_resumed(done, {"chunks": 9}, 10)) == ["accepted"]
+    assert checks(check_resumed(evolve(done, chunks=9), {"chunks": 10}, 10)) == ["accepted"]
+    assert checks(check_resumed(evolve(done, sessions=2), {"chunks": 10}, 10)) == ["state"]
+    assert checks(check_resumed(evolve(done, code=4412), {"chunks": 10}, 10)) == ["state"]
+    assert checks(check_resumed(None, {"chunks": 10}, 10)) == ["state"]
+
+
+def test_a_picture_that_is_held_is_not_a_new_one() -> None:
+    """Only the first of those that show the same."""
+    assert fresh([(0.0, 1), (0.1, 1), (0.2, 2), (0.3, 2), (0.4, 1)]) == [(0.0, 1), (0.2, 2), (0.4, 1)]
+    assert fresh([]) == []
+
+
+def test_a_reset_is_felt_at_both_ends() -> None:
+    """And the socket stays its owner's."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as near,
+        listener.accept()[0] as far,
+    ):
+        _reset(near.fileno())
+        for end in (near, far):
+            with pytest.raises(ConnectionResetError):
+                end.recv(1)
 
 
 def test_drift_is_the_distance_between_the_farthest() -> None:

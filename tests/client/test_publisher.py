@@ -93,6 +93,22 @@ def cutting(ledger: Ledger, code: int | None, after: int = 2, reason: str = "bec
     return talk
 
 
+async def test_connections_are_made_as_they_are_told_to(chunks: list[bytes]) -> None:
+    """Of a way that is gone for a while the publisher hears an OSError, and tries again."""
+    ledger, asked = Ledger(), 0
+
+    async def some_way(host: str, port: int) -> trio.SocketStream:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise OSError("the network is away")
+        return await trio.open_tcp_stream(host, port)
+
+    async with fake(cutting(ledger, None), ending(ledger)) as server:
+        done = await publish(server.url, *chunks, open_tcp=some_way)
+    assert (asked, done.complete, done.reconnects) == (3, True, 1)
+
+
 async def test_all_is_acknowledged(chunks: list[bytes]) -> None:
     """The key is in the first message, not in the URL; the result has the counts."""
     ledger = Ledger()

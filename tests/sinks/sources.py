@@ -22,6 +22,17 @@ def program(path: Path, seconds: int) -> Path:
     return path
 
 
+def numbered(path: Path, capture: Path, seconds: float) -> Path:
+    """Writes *seconds* of *capture*, over and over, to *path*: H.264 with two keyframes a second, and AAC."""
+    argv = (
+        f"-stream_loop -1 -i {capture} -t {seconds} -vf fps=30,scale=320:180 -af aresample=async=1"
+        " -c:v libx264 -preset ultrafast -tune zerolatency -g 15 -keyint_min 15 -sc_threshold 0"
+        " -pix_fmt yuv420p -c:a aac -ar 44100 -ac 2"
+    )
+    _ffmpeg(*argv.split(), path=path)
+    return path
+
+
 def cut(source: Path, path: Path, start: float) -> Path:
     """What *source* has from its keyframe at *start* seconds on, with its own timestamps."""
     # A seek takes the keyframe before it: aim behind the one that is meant.

@@ -34,7 +34,8 @@ class Writer:
     place: Place
 
     def start(self, *, resumed: bool = False) -> subprocess.Popen[bytes]:
-        output = self.sink.output(evolve(self.place, resumed=resumed), TRACKS)
+        first = len(self.segments()) if resumed and not self.place.first else self.place.first
+        output = self.sink.output(evolve(self.place, resumed=resumed, first=first), TRACKS)
         args = writer_args(self.exe, output.args, output.protocols)
         return subprocess.Popen(
             args, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -103,11 +104,11 @@ def assert_on_the_timeline(found: list[tuple[str, float]], source: list[tuple[st
 def test_a_whole_session(
     each_ffmpeg: str, tmp_path: Path, container: Container, source: Path, no_processes_left: None
 ) -> None:
-    """With window = 0 every segment is listed; an end writes ENDLIST; times are the source's."""
+    """With window = 0 every segment is listed; ENDLIST is left to the daemon; times are the source's."""
     hls = writer(each_ffmpeg, tmp_path, container)
     hls.finish(source)
     playlist = hls.playlist()
-    assert playlist.endswith("#EXT-X-ENDLIST\n")
+    assert "ENDLIST" not in playlist
     assert "#EXT-X-PLAYLIST-TYPE:EVENT" in playlist
     assert "DISCONTINUITY" not in playlist
     suffix = "ts" if container == "ts" else "m4s"
@@ -136,14 +137,13 @@ def test_a_restart_after_a_kill(
     playlist = hls.playlist()
     assert playlist.count("#EXT-X-DISCONTINUITY\n") == 1
     assert playlist.partition("#EXT-X-DISCONTINUITY\n")[0].count("#EXTINF") == len(before)
-    assert playlist.count("#EXT-X-ENDLIST") == 1
-    assert playlist.endswith("#EXT-X-ENDLIST\n")
     expected = packets(source)
     for segment in after:
         assert_on_the_timeline(hls.packets(segment), expected)
     assert hls.packets(after[len(before)])[0][1] == pytest.approx(5.0, abs=0.05)
-    # One EXT-X-MAP serves both lives, because both wrote the same bytes.
+    # One EXT-X-MAP serves both lives, because both wrote the same bytes; the first's stayed as they were.
     assert [path.read_bytes() for path in init] == content
+    assert [path.read_bytes() for path in hls.place.hls.glob("*-init.mp4")] == 2 * content
     assert len(init) == (container == "fmp4")
 
 
@@ -180,14 +180,21 @@ def test_a_new_session_replaces_the_old_playlist(
 
 
 @both_containers
-def test_a_kill_before_the_first_segment(
-    each_ffmpeg: str, tmp_path: Path, container: Container, source: Path, late: Path
+def test_a_playlist_that_lists_nothing_is_gone_on_with(
+    each_ffmpeg: str, tmp_path: Path, container: Container, late: Path
 ) -> None:
-    """A resumed attempt begins a playlist where there is none, or only an older session's."""
-    hls = writer(each_ffmpeg, tmp_path, container)
-    for stem, media in (("first", late), ("second", source)):
-        again = evolve(hls, place=evolve(hls.place, stem=stem))
-        again.finish(media, resumed=True)
-        assert all(segment.startswith(f"{stem}-") for segment in again.segments())
-        assert "DISCONTINUITY" not in again.playlist()
-        assert again.playlist().endswith("#EXT-X-ENDLIST\n")
+    """Where all that was listed was cut off, numbers go on, after a DISCONTINUITY, under another name."""
+    hls = writer(each_ffmpeg, tmp_path, container, window=3)
+    (hls.place.hls / "index.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:7\n"
+    )
+    again = evolve(hls, place=evolve(hls.place, first=7, cuts=2))
+    with again.start(resumed=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(late.read_bytes()[: late.stat().st_size // 2])
+        process.stdin.close()
+    suffix = "ts" if container == "ts" else "m4s"
+    assert again.segments()[0] == f"first-2-000007.{suffix}"
+    assert "#EXT-X-MEDIA-SEQUENCE:7\n" in again.playlist()
+    assert again.playlist().partition("#EXTINF")[0].endswith("#EXT-X-DISCONTINUITY\n")
+    assert len(list(hls.place.hls.glob("first-2-000007-init.mp4"))) == (container == "fmp4")

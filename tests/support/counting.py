@@ -52,12 +52,18 @@ class VideoFrame:
 
 
 def read_frames(
-    source: str | Path, ffmpeg: str | None = None, *, picture: Picture = WHOLE, fmt: str | None = None
+    source: str | Path,
+    ffmpeg: str | None = None,
+    *,
+    picture: Picture = WHOLE,
+    fmt: str | None = None,
+    window: Stretch | None = None,
 ) -> list[VideoFrame]:
     """Decode every frame of the first video track, in presentation order, with the container's timestamps.
 
     *picture* is (x, y, width, height) of the numbered picture within the frame, as fractions, for output
-    that was padded. *fmt* names the input format where FFmpeg would guess wrong (``webm`` …).
+    that was padded. *fmt* names the input format where FFmpeg would guess wrong (``webm`` …). *window* is
+    what to read, in seconds from the beginning of the file: the rest is not decoded.
     """
     x, y, w, h = picture
     crop = "" if picture == WHOLE else f"crop=iw*{w}:ih*{h}:iw*{x}:ih*{y}:exact=1,"
@@ -74,7 +80,7 @@ def read_frames(
         "-f",
         "rawvideo",
     ]
-    data, log = _decode(source, ffmpeg, options, fmt)
+    data, log = _decode(source, ffmpeg, options, fmt, window)
     cells = np.frombuffer(data, np.uint8).reshape(-1, _ROWS, _COLUMNS).astype(np.float64)
     time_base = re.search(r"\[Parsed_showinfo.*config in time_base: (\d+/\d+)", log)
     stamps = re.findall(r"\[Parsed_showinfo[^\]]*\] n: *\d+ pts: *(-?\d+)", log)
@@ -106,15 +112,20 @@ def read_flashes(source: str | Path, ffmpeg: str | None = None, *, fmt: str | No
 
 
 def read_beeps(
-    source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None, steady: bool = False
+    source: str | Path,
+    ffmpeg: str | None = None,
+    *,
+    fmt: str | None = None,
+    steady: bool = False,
+    window: Stretch | None = None,
 ) -> list[float]:
     """The moments, in seconds on the container's timeline, at which a 1 kHz beep begins (within about 1 ms).
 
     Timed by the decoded frames' pts, so that codec delay and priming count as a player counts them. With
     *steady* by the samples alone, from where most frames' pts say that they begin: for sound without holes
-    whose timestamps stray, as those of a busy browser.
+    whose timestamps stray, as those of a busy browser. *window* is that of `read_frames`.
     """
-    data, log = _decode(source, ffmpeg, ["-map", "0:a:0", "-af", _SOUND, "-f", "f32le"], fmt)
+    data, log = _decode(source, ffmpeg, ["-map", "0:a:0", "-af", _SOUND, "-f", "f32le"], fmt, window)
     samples = np.frombuffer(data, np.float32)
     onsets: list[float] = []
     for start, rate, run in (_one_run if steady else _contiguous_runs)(log, samples):
@@ -149,6 +160,42 @@ def flashes_of(frames: Sequence[VideoFrame]) -> list[float]:
 def offset_of(beeps: Sequence[float], flashes: Sequence[float]) -> float:
     """Median distance of each beep to its nearest flash, of those less than half a second apart."""
     return float(np.median([beep - flash for beep, flash in _paired(beeps, flashes)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Mean of (beep - flash) in seconds, at the beginning and at the end, and of how many pairs at least."""
+
+    first: float
+    last: float
+    pairs: int
+
+    @property
+    def seconds(self) -> float:
+        """How much later the sound is at the end: negative if the picture is."""
+        return self.last - self.first
+
+
+def av_drift(
+    source: str | Path, ffmpeg: str | None = None, *, span: float = 60.0, fmt: str | None = None
+) -> Drift:
+    """How far sound and picture move apart from the first *span* seconds to the last, or half to half.
+
+    Only those are decoded. A flash shows up to a frame late, because it waits for the next one to be drawn:
+    where frames fall anywhere in a second that averages out, to a few ms; where they fall always alike it is
+    the same at both ends. AssertionError if an end has not a pair in two seconds of it.
+    """
+    length = duration(source, ffmpeg, fmt=fmt)
+    span = min(span, length / 2)
+    offsets: list[list[float]] = []
+    for window in ((0.0, span), (length - span, length)):
+        flashes = flashes_of(read_frames(source, ffmpeg, fmt=fmt, window=window))
+        pairs = _paired(read_beeps(source, ffmpeg, fmt=fmt, window=window), flashes)
+        if len(pairs) < span / 2:
+            raise AssertionError(f"{source}: {len(pairs)} beeps with a flash in {span:g} s, {window}")
+        offsets.append([beep - flash for beep, flash in pairs])
+    first, last = (float(np.mean(each)) for each in offsets)
+    return Drift(first, last, min(map(len, offsets)))
 
 
 def decode_errors(source: str | Path, ffmpeg: str | None = None, *, fmt: str | None = None) -> list[str]:
@@ -323,10 +370,16 @@ def _beep_onsets(samples: Any, rate: int) -> list[float]:
     return [float(at + window / 2) / rate for at in rises if loud[at : at + rate // 25].mean() > 0.9]
 
 
-def _decode(source: str | Path, ffmpeg: str | None, options: list[str], fmt: str | None) -> tuple[bytes, str]:
+def _decode(
+    source: str | Path,
+    ffmpeg: str | None,
+    options: list[str],
+    fmt: str | None,
+    window: Stretch | None = None,
+) -> tuple[bytes, str]:
     # Of a transport stream FFmpeg takes the first timestamp among the tracks in use for zero: use all.
     unused = ["-map", "0", "-c", "copy", "-f", "null", "-"]
-    argv = [*_input(source, ffmpeg, fmt, "info"), *options, "pipe:1", *unused]
+    argv = [*_input(source, ffmpeg, fmt, "info", window), *options, "pipe:1", *unused]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True)
     log = done.stderr.decode(errors="replace")
     if not done.stdout and done.returncode:
@@ -336,10 +389,14 @@ def _decode(source: str | Path, ffmpeg: str | None, options: list[str], fmt: str
     return done.stdout, log
 
 
-def _input(source: str | Path, ffmpeg: str | None, fmt: str | None, level: str) -> list[str]:
-    binary = ffmpeg or program("ffmpeg")
-    named = ["-f", fmt] if fmt else []
-    return [binary, "-hide_banner", "-nostdin", "-nostats", "-v", level, "-copyts", *named, "-i", str(source)]
+def _input(
+    source: str | Path, ffmpeg: str | None, fmt: str | None, level: str, window: Stretch | None = None
+) -> list[str]:
+    argv = [ffmpeg or program("ffmpeg"), "-hide_banner", "-nostdin", "-nostats", "-v", level, "-copyts"]
+    if window is not None:
+        begin, end = window
+        argv += ["-ss", f"{begin:.6f}", "-t", f"{end - begin:.6f}"]
+    return [*argv, *(["-f", fmt] if fmt else []), "-i", str(source)]
 
 
 def _tail(log: str) -> str:

@@ -23,6 +23,7 @@ PROGRAMS = {
     "chromium": "chromium",
     "mkvmerge": "mkvtoolnix",
     "ip": "iproute2",
+    "node": "nodejs",
 }
 MODULES = {"ngx_rtmp_module.so": "libnginx-mod-rtmp", "ngx_stream_module.so": "libnginx-mod-stream"}
 #: What a binary in a wheel is linked with: the browser driver's Node.

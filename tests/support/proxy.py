@@ -30,6 +30,7 @@ class Proxy:
     _cut_at: float = float("inf")
     _flowing: trio.Event = field(factory=trio.Event)
     _open: set[tuple[trio.SocketStream, trio.SocketStream]] = field(factory=set)
+    _stranded: set[trio.SocketStream] = field(factory=set)
 
     def cut(self) -> None:
         """Reset every connection, on both sides."""
@@ -51,6 +52,10 @@ class Proxy:
     def thaw(self) -> None:
         """Forward again what comes from now on; what was held is still there."""
         self._flowing.set()
+
+    def strand(self) -> None:
+        """Forward nothing more of the connections that there are, not even their end; new ones are well."""
+        self._stranded.update(stream for pair in self._open for stream in pair)
 
     async def _handle(self, client: trio.SocketStream) -> None:
         self.connections += 1
@@ -74,6 +79,8 @@ class Proxy:
             while True:
                 data = await source.receive_some(_PIECE)
                 await self._flowing.wait()
+                if source in self._stranded:
+                    await trio.sleep_forever()
                 if up and self.up + len(data) >= self._cut_at:
                     kept = round(self._cut_at) - self.up
                     self._cut_at = float("inf")

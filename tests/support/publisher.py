@@ -12,14 +12,13 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 import trio
 
 from tests.support.browser import Chromium, Page, open_chromium
+from tests.support.pages import serve
 
 VP8 = "video/webm;codecs=vp8,opus"
 PAGE = Path(__file__).with_name("publisher.html")
@@ -40,7 +39,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a page sent, recorder by recorder (those that sent anything), and how the socket ended.
+    """What a page sent, recorder by recorder, and how the socket ended.
 
     *close_code* is None while the socket is open.
     """
@@ -109,6 +108,10 @@ class Publisher:
         """
         await self.page.evaluate(f"publisher.change({json.dumps(asdict(Recording(**recording)))})")
 
+    async def sending(self) -> None:
+        """Block until the recorder has sent more than once, or the socket is closed."""
+        await self.page.evaluate("publisher.sending()")
+
     async def wait_closed(self) -> None:
         """Block until the socket is closed, by whomever."""
         await self.page.evaluate("publisher.closed")
@@ -126,10 +129,10 @@ class Publisher:
         """Return what was sent up to now."""
         told: dict[str, Any] = await self.page.evaluate("publisher.result()")
         data = io.BytesIO(base64.b64decode(told["bytes"]))
-        parts = [list(part) for _, part in groupby(told["chunks"], lambda chunk: chunk["part"])]
-        recorders = [
-            Recorded(part[0]["type"], [data.read(chunk["size"]) for chunk in part]) for part in parts
-        ]
+        recorders: list[Recorded] = []
+        for part in told["parts"]:
+            mime = part[0]["type"] if part else ""
+            recorders.append(Recorded(mime, [data.read(chunk["size"]) for chunk in part]))
         return Published(
             recorders=recorders,
             close_code=told["closeCode"],
@@ -146,9 +149,7 @@ async def open_publisher(browser: Chromium | None = None) -> AsyncIterator[Publi
             browser = await stack.enter_async_context(open_chromium())
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
-        [listener] = await nursery.start(partial(trio.serve_tcp, _serve_page, 0, host="127.0.0.1"))
-        port = listener.socket.getsockname()[1]
-        yield Publisher(await browser.new_page(f"http://127.0.0.1:{port}/"))
+        yield Publisher(await browser.new_page(await serve(nursery, PAGE)))
 
 
 async def publish(ws_url: str, seconds: float, mime: str = VP8, **options: Any) -> Published:
@@ -161,20 +162,3 @@ async def publish(ws_url: str, seconds: float, mime: str = VP8, **options: Any) 
         with trio.move_on_after(seconds):
             await publisher.wait_closed()
         return await publisher.stop()
-
-
-async def _serve_page(stream: trio.SocketStream) -> None:
-    request = b""
-    while b"\r\n\r\n" not in request:
-        data = await stream.receive_some()
-        if not data:
-            return
-        request += data
-    found = request.startswith(b"GET / ")
-    body = PAGE.read_bytes() if found else b""
-    head = (
-        f"HTTP/1.1 {'200 OK' if found else '404 Not Found'}\r\nContent-Type: text/html; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n"
-    )
-    await stream.send_all(head.encode() + body)
-    await stream.aclose()

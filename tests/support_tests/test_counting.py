@@ -170,3 +170,40 @@ def test_a_connection_s_frames_are_placed_where_the_control_run_shows_them() -> 
     assert counting.placed([(4.0, 7), (4.25, 7), (4.5, 8)], control) == control[1:4]
     assert counting.placed([(1.0, 5)], control) == [(1.0, 5)]
     assert counting.placed([], control) == []
+
+
+def make_drifting(
+    ffmpeg: str, path: Path, *options: str, sound: float = 0.0, picture: float = 0.0, fps: float = 30
+) -> Path:
+    """Two minutes of beeps and flashes that stray from the seconds by so much from one to the next."""
+    beep = f"0.4*sin(2*PI*1000*t)*lt(mod(t-0.05,{1 + sound}),0.1)*gte(t,1)"
+    flash = f"drawbox=c=white:t=fill:enable='lt(mod(t,{1 + picture}),0.1)*gte(t,1)'"
+    argv = [ffmpeg, "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", f"color=gray:s=64x48:r={fps}"]
+    argv += ["-f", "lavfi", "-i", f"aevalsrc='{beep}':s=44100", "-vf", flash, "-t", "120"]
+    subprocess.run([*argv, *options, str(path)], check=True)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.flv", "a.m3u8"])
+def test_drift_of_the_sound_is_found_in_every_output(name: str, ffmpeg: str, tmp_path: Path) -> None:
+    """Beeps that come 0.4 ms later each second are 40 ms later from 10 s to 110 s, within 3 ms."""
+    drift = counting.av_drift(make_drifting(ffmpeg, tmp_path / name, *FORMATS[name], sound=0.0004), span=20)
+    assert drift.seconds == pytest.approx(0.040, abs=0.003)
+    assert drift.first == pytest.approx(0.050 + 10 * 0.0004, abs=0.003)
+    assert drift.pairs >= 18
+
+
+@pytest.mark.parametrize(("sound", "picture"), [(0.0, 0.0), (-0.0006, 0.0), (0.0, 0.0003), (0.0008, 0.0008)])
+def test_drift_is_that_of_sound_against_picture(
+    sound: float, picture: float, ffmpeg: str, tmp_path: Path
+) -> None:
+    """Either may stray, or both alike; where frames fall anywhere in a second it is found within 6 ms."""
+    path = make_drifting(ffmpeg, tmp_path / "a.mkv", *H264, sound=sound, picture=picture, fps=29.63)
+    assert counting.av_drift(path, span=20).seconds == pytest.approx(100 * (sound - picture), abs=0.006)
+
+
+def test_drift_needs_beeps_and_flashes_at_both_ends(ffmpeg: str, tmp_path: Path) -> None:
+    """A file that falls silent has no drift that could be told."""
+    path = make_drifting(ffmpeg, tmp_path / "a.mkv", *H264, "-af", "volume=0:enable='gt(t,60)'")
+    with pytest.raises(AssertionError, match="beep"):
+        counting.av_drift(path, span=20)

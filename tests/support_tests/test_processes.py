@@ -60,4 +60,4 @@ def test_a_missing_program_fails_with_the_command_that_helps(monkeypatch: pytest
     command = r"mkvmerge is missing: sudo apt-get install -y --no-install-recommends mkvtoolnix"
     with pytest.raises(packages.MissingProgramError, match=command):
         packages.program("mkvmerge")
-    assert {"chromium", "ffmpeg", "mkvtoolnix", "nginx-light"} <= set(packages.missing_packages())
+    assert {"chromium", "ffmpeg", "mkvtoolnix", "nginx-light", "nodejs"} <= set(packages.missing_packages())
