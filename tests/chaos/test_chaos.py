@@ -23,6 +23,7 @@ SEED = 1
 _LIVES = "sessions are not taken up yet"
 KNOWN = {
     **dict.fromkeys((one.name for one in SCENARIOS if one.pipeline and not one.resumable), _LIVES),
+    "restart-resumable": "a segment that is listed as the daemon dies gets another name",
     "frozen-server-timeout": "of GnuTLS's two messages the wrong one is taken for the cause",
     "disk-full-continue": "FFmpeg lists a segment that the full disk has left empty, and ends with status 0",
 }
