@@ -96,7 +96,9 @@ def check_lives(lives: Sequence[Life]) -> Iterator[Violation]:
         elif not _extends(following.accepted, life.accepted):
             yield Violation("accepted", f"the index of life {number} lacks what had been accepted before")
         if following.listed[: len(life.listed)] != life.listed:
-            yield Violation("hls", f"the playlist of life {number} lacks what was listed before")
+            was, now = life.listed[-3:], following.listed[max(0, len(life.listed) - 3) :]
+            detail = f"the playlist of life {number} lacks what was listed before: {was}, then {now[:4]}"
+            yield Violation("hls", detail)
 
 
 def _extends(sizes: Sizes, before: Sizes) -> bool:

@@ -6,11 +6,15 @@ otherwise, and never leaves a process behind, also when it is cancelled.
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
 import signal
 import subprocess
+import termios
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import cast
 
 import structlog
 import trio
@@ -24,6 +28,7 @@ from ingestd.media.ffmpeg_output import Progress, ProgressParser, StderrParser
 log = structlog.get_logger(__name__)
 
 _READ = 64 * 2**10
+_IDLE = 1.0  # seconds without input: longer than FFmpeg's progress takes
 _KILL_AFTER = 1.0  # seconds between SIGTERM and SIGKILL
 
 
@@ -34,18 +39,25 @@ class Watch:
     Call `fed` with the timestamp (ns) of what was written, `blocked` around a write, `advanced`
     when output went on, and `held` while we are the ones who do not take the output. Until the
     first output *patience* seconds more are granted, for a target that has to answer first.
+
+    FFmpeg tells its progress while it works, twice a second: of what comes at once it may tell nothing until
+    more comes. So one that has *taken* all that was written, and was given nothing for a second, is not held
+    to have stalled.
     """
 
     stall_timeout: float
     patience: float = 0.0
+    taken: Callable[[], bool] = lambda: False
     _fed: int | None = None
     _fed_at_advance: int | None = None
     _blocked_since: float | None = None
     _held: bool = False
+    _fed_at: float = math.inf
     _advanced_at: float = field(factory=trio.current_time)
 
     def fed(self, timestamp: int) -> None:
         self._fed = timestamp if self._fed is None else max(self._fed, timestamp)
+        self._fed_at = trio.current_time()
         if self._fed_at_advance is None:
             self._fed_at_advance = self._fed
 
@@ -69,6 +81,9 @@ class Watch:
         if self._held:
             return None
         now, limit = trio.current_time(), self.stall_timeout + self.patience
+        if self._blocked_since is None and now - self._fed_at > _IDLE and self.taken():
+            self._again()
+            return None
         if self._blocked_since is not None and now - max(self._blocked_since, self._advanced_at) > limit:
             return f"stalled: took no input for {limit:g} s"
         if self._fed is None or self._fed_at_advance is None:
@@ -134,7 +149,8 @@ async def run_child(child: Child, feed: Feed) -> None:
     reaped, and so is what it started in its process group.
     """
     process, progress = await _start(child)
-    run = _Run(child, process, Watch(child.config.stall_timeout, child.patience), StderrParser(child.secrets))
+    watch = Watch(child.config.stall_timeout, child.patience, partial(_has_taken_all, process))
+    run = _Run(child, process, watch, StderrParser(child.secrets))
     try:
         child.on_start(process.pid)
         log.info("child_started", stream=child.stream, child=child.name, pid=process.pid)
@@ -144,6 +160,15 @@ async def run_child(child: Child, feed: Feed) -> None:
             # One that stalls would not act on SIGTERM either.
             await _end(process, child, firmly=run.failure is not None)
             child.status = process.returncode
+
+
+def _has_taken_all(process: trio.Process) -> bool:
+    """Nothing lies in the pipe to *process*."""
+    try:
+        unread = fcntl.ioctl(cast(trio.lowlevel.FdStream, process.stdin).fileno(), termios.FIONREAD, bytes(4))
+    except (OSError, trio.ClosedResourceError):
+        return False
+    return not any(unread)
 
 
 async def _start(child: Child) -> tuple[trio.Process, trio.lowlevel.FdStream]:

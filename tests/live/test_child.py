@@ -460,3 +460,30 @@ async def test_the_watch_measures_media_and_time(mock_clock: MockClock) -> None:
     assert watch.stalled() == "stalled: took no input for 5 s"
     watch.blocked(None)
     assert watch.stalled() is None
+
+
+async def test_what_was_taken_at_once_before_a_silence_is_no_stall(mock_clock: MockClock) -> None:
+    """A publisher that comes back sends a backlog and may be lost again: no input, no output."""
+    taken = True
+    watch = Watch(2.0, taken=lambda: taken)
+    watch.fed(0)
+    watch.advanced()  # FFmpeg told of the first frame, and of no other
+    watch.fed(3 * NS_PER_S)
+    mock_clock.jump(2.1)
+    assert watch.stalled() is None
+    watch.fed(6 * NS_PER_S)  # another backlog: there was no time yet for anything to come of it
+    assert watch.stalled() is None
+    taken = False
+    mock_clock.jump(2.1)
+    assert watch.stalled() == "stalled: no output for 2 s, fed 3.0 s of media meanwhile"
+
+
+async def test_one_that_takes_all_and_makes_nothing_of_it_stalls(mock_clock: MockClock) -> None:
+    """As long as media comes."""
+    watch = Watch(2.0, taken=lambda: True)
+    for second in range(3):
+        watch.fed(second * NS_PER_S)
+        mock_clock.jump(0.9)
+        assert watch.stalled() is None
+    watch.fed(3 * NS_PER_S)
+    assert watch.stalled() == "stalled: no output for 2 s, fed 3.0 s of media meanwhile"
