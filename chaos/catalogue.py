@@ -88,6 +88,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         faults=(CutPublisher(),),
         once=True,
         whole=False,
+        pipeline=_HARDLY_WAITS,
     ),
     Scenario(
         name="cut-publisher-returns",
@@ -111,6 +112,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         network=True,
         ingest=_PING,
         whole=False,
+        pipeline=_HARDLY_WAITS,
     ),
     Scenario(
         name="disk-full-end",

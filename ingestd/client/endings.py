@@ -72,8 +72,8 @@ class Backoff:
         if self._attempts == 1:
             return 0.0
         pause = min(self.longest, 0.2 * 2.0 ** min(self._attempts - 2, 30))
-        return pause * random.uniform(0.75, 1.25)  # noqa: S311  not a secret
+        return pause * random.uniform(0.75, 1.0)  # noqa: S311  not a secret
 
-    def reset(self) -> None:
-        """The last attempt got somewhere."""
-        self._attempts = 0
+    def reset(self, *, worked: bool) -> None:
+        """The server has answered; if the connection also *worked*, the next one may be made at once."""
+        self._attempts = 0 if worked else 1

@@ -138,8 +138,9 @@ class Publisher:
         full (unless that drops). Closing it is the caller's business. What it raises ends the publication
         in order, and is raised then.
 
-        Raises `ConnectionFailed` if the first connection fails; later failures are in the result. Cancelled, it drops the connection at once without an end, so that
-        the session waits for its window. To be run once.
+        Raises `ConnectionFailed` if the first connection fails; later failures are in the result. Cancelled,
+        it drops the connection at once and without an end, so that the session waits for its window. To be
+        run once.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._produce, source)
@@ -236,9 +237,9 @@ class Publisher:
         asked = self._resume is not None
         if talk.hello is not None:
             now, hello = trio.current_time(), talk.hello
-            if talk.acknowledged > hello.next or now - self._hello_at >= _STEADY:
-                self._backoff.reset()
-                self._give_up_at = math.inf
+            worked = talk.acknowledged > hello.next or now - self._hello_at >= _STEADY
+            self._backoff.reset(worked=worked)
+            self._give_up_at = math.inf if worked else self._give_up_at
             self._resume = Resume(hello.session, hello.token) if hello.token is not None else None
             self._ended_at = now if talk.ended else -math.inf
         self._tell_gaps()

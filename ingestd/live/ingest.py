@@ -82,6 +82,7 @@ class Ingest:
     size: int = 0
     over: bool = False
     cuts: int = 0
+    resumes: int = 0
     takeovers: int = 0
     gap_count: int = 0
     gaps: deque[Gap] = field(factory=lambda: deque(maxlen=_MAX_GAPS))
@@ -158,7 +159,9 @@ class Ingest:
                 self._seat = None
                 # Who said that it is done may still listen.
                 seat.publication.close(1000, "the session has ended")
-                if not self._waiting and (done or self.over or not self.chunks):
+                # A plain publisher that never sent anything has nothing to come back to.
+                nothing = not self.chunks and not seat.numbered
+                if not self._waiting and (done or self.over or nothing):
                     break
                 self.cuts += 1
                 self.present(False)
@@ -208,12 +211,14 @@ class Ingest:
         if seat.numbered and not seat.resumes:
             token = secrets.token_urlsafe(32)
             self._token = hashlib.sha256(token.encode()).digest()
+        if seat.numbered:
             await self.save()
         accepted = Accepted(
             self.session, self.chunks, resumed, self.window, token, recorder=self._recorder, ack=self.ack
         )
         seat.publication.accept(accepted)
         if resumed:
+            self.resumes += seat.resumes
             away = round(time.time() - self._lost_at, 1) if self._lost_at else None
             log.info(
                 "publisher_back", stream=self.stream, session=self.session, away_s=away, next=self.chunks
@@ -310,6 +315,7 @@ class Ingest:
             "token": self._token.hex() if self._token else None,
             "recorder": self._recorder,
             "cuts": self.cuts,
+            "resumes": self.resumes,
             "takeovers": self.takeovers,
             "gap_count": self.gap_count,
             "gaps": [asdict(gap) for gap in self.gaps],
@@ -320,7 +326,7 @@ class Ingest:
         self._token = bytes.fromhex(saved["token"]) if saved["token"] else None
         self._recorder = saved["recorder"]
         self.chunks = saved["next"]
-        self.cuts, self.takeovers = saved["cuts"], saved["takeovers"]
+        self.cuts, self.resumes, self.takeovers = saved["cuts"], saved["resumes"], saved["takeovers"]
         self.gap_count = saved["gap_count"]
         self.gaps.extend(Gap(**gap) for gap in saved["gaps"])
 

@@ -70,6 +70,10 @@ def _session(families: _Families, session: Session) -> None:
     families.add("ingestd_stream_session_start_time_seconds", key, session.started)
     families.add("ingestd_stream_received_chunks", key, session.ingest.chunks)
     families.add("ingestd_stream_received_bytes", key, session.ingest.size)
+    families.add("ingestd_stream_publisher_cuts", key, session.ingest.cuts)
+    families.add("ingestd_stream_publisher_resumes", key, session.ingest.resumes)
+    families.add("ingestd_stream_publisher_takeovers", key, session.ingest.takeovers)
+    families.add("ingestd_stream_source_gaps", key, session.ingest.gap_count)
     if session.source is not None:
         _spool(families, "source", key, session.source)
         families.add("ingestd_stream_source_discarded_frames", key, session.source.intake.discarded)
@@ -154,6 +158,12 @@ def _families() -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
     )
     yield counter("ingestd_stream_received_chunks", "Chunks taken from the publisher.", labels=_STREAM)
     yield counter("ingestd_stream_received_bytes", "Bytes in them.", labels=_STREAM)
+    yield counter("ingestd_stream_publisher_cuts", "How often a publisher was lost.", labels=_STREAM)
+    yield counter("ingestd_stream_publisher_resumes", "How often one went on by its token.", labels=_STREAM)
+    yield counter("ingestd_stream_publisher_takeovers", "How often one took another's place.", labels=_STREAM)
+    yield counter(
+        "ingestd_stream_source_gaps", "How often media of the publisher is missing.", labels=_STREAM
+    )
     yield counter("ingestd_stream_source_frames", "Frames found in the source.", labels=_STREAM)
     yield counter(
         "ingestd_stream_source_discarded_frames", "Frames of the source that nothing can use.", labels=_STREAM

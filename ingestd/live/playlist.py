@@ -15,7 +15,7 @@ from ingestd.live.fed import NEAR, Cut, Fed
 from ingestd.live.hub import Hub
 from ingestd.live.listing import Listing, begins, damage, load, room, write_back
 from ingestd.live.notes import Notes
-from ingestd.live.sweep import discard
+from ingestd.live.sweep import cuts_in, discard
 from ingestd.media.frames import NS_PER_S
 from ingestd.media.playlist import MediaPlaylist, Segment, cut_back, end_list, parse_media_playlist
 
@@ -147,16 +147,17 @@ class PlaylistFollower:
                 self._number, self._end, self.cuts = note["number"], note["end"], note["cuts"]
                 if not own or own[-1].sequence < self._number:
                     self._text = note["playlist"]
+                    self._found = self._found if self._found and self._found.text == self._text else None
             elif own:
                 log.warning("playlist_without_notes", path=str(self.path), segments=len(own))
                 newest = program.newest_mark()
                 now = newest.timestamp if newest is not None else 0
                 self._number, self._end = own[-1].sequence - 1, now
-                self.cuts = own[-1].sequence  # more than there can have been
                 for segment in reversed(own):
                     if (begin := await self._begins(segment, now)) is not None:
                         self._number, self._end = segment.sequence - 1, begin
                         break
+            self.cuts = max(self.cuts, cuts_in(self.listed, self.stem))
             # One that was ended by `close` may be complete.
             if not self.listed.ended or (own and own[-1].sequence > self._number):
                 await self._settle(cut_back(self._text, self._number))
@@ -278,8 +279,10 @@ class PlaylistFollower:
         """Make *text*, of which nothing more is to be cut off, the playlist."""
         if self.broken is None and (not self._text or text == (self._found.text if self._found else "")):
             return
-        own = self._own()
-        cut_off = self.broken is not None or (bool(own) and own[-1].sequence > self._number)
+        own, found = self._own(), self._found
+        # Of a playlist that was cut short nobody knows what it has listed meanwhile.
+        known = self.broken is None and found is not None and found.whole
+        cut_off = not known or (bool(own) and own[-1].sequence > self._number)
         forget = partial(discard, self.path.parent, self.stem, self.next_number)
         try:
             written = await trio.to_thread.run_sync(write_back, self.path, text, forget)

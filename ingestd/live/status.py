@@ -10,6 +10,7 @@ from attrs import asdict
 
 from ingestd.config import StreamConfig
 from ingestd.live.encoder import Encoder
+from ingestd.live.publication import Publication
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.session import Session, SinkRun, StreamState
@@ -41,16 +42,29 @@ def stream_status(stream: StreamConfig, session: Session | None) -> dict[str, An
         "session": session.id,
         "started": _time(session.started),
         "cause": session.cause,
-        "publisher": {"remote": publication.remote} if publication else None,
+        "publisher": _publisher(publication) if publication else None,
         "chunks": ingest.chunks,
         "bytes": ingest.size,
         "cuts": ingest.cuts,
+        "resumes": ingest.resumes,
         "takeovers": ingest.takeovers,
         "gap_count": ingest.gap_count,
         "gaps": [{**asdict(gap), "began": _time(gap.began)} for gap in ingest.gaps],
         "source": _source(session),
         "encoder": _encoder(session.encoder) if session.encoder else None,
         "sinks": [_sink(run) for run in session.sinks],
+    }
+
+
+def _publisher(publication: Publication) -> dict[str, Any]:
+    claims = publication.claims
+    return {
+        "remote": publication.remote,
+        "client": claims.client or None,
+        "mime": claims.mime or None,
+        "buffered_bytes": claims.stats.buffered_bytes,
+        "bitrate": claims.stats.bitrate,
+        "dropped_chunks": claims.stats.dropped_chunks,
     }
 
 

@@ -45,6 +45,13 @@ def discard(directory: Path, stem: str, number: int) -> None:
             path.unlink(missing_ok=True)
 
 
+def cuts_in(playlist: MediaPlaylist, stem: str) -> int:
+    """How many cuts the names of session *stem*'s segments in *playlist* tell of; see `Place.cuts`."""
+    stems = [match["stem"] for segment in playlist.segments if (match := _SEGMENT.fullmatch(segment.uri))]
+    numbers = [each.removeprefix(f"{stem}-") for each in stems if each != stem]
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
 def _media(directory: Path) -> Iterator[tuple[Path, re.Match[str]]]:
     for path in directory.iterdir():
         match = _SEGMENT.fullmatch(path.name) or _INIT.fullmatch(path.name)

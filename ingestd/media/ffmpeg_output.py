@@ -108,13 +108,14 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "TLS: the certificate cannot be verified: it is not from a trusted authority, has expired, "
             "or is for another host",
         ),
+        # Before what GnuTLS says of every failure to send.
+        (r"timed out|error number -110", "the target does not answer in time"),
         (r"error in the (pull|push) function|tls.*(handshake|error)|ssl.*error", "TLS: the handshake failed"),
         (r"connection refused|error number -111", "connection refused: nothing listens there"),
         (
             r"failed to resolve|name or service not known|could not resolve",
             "the host name cannot be resolved",
         ),
-        (r"timed out|error number -110", "the target does not answer in time"),
         (r"no route to host|network is unreachable", "the network is unreachable"),
         # Before the reset that it ends with: whoever listens there does not speak RTMP.
         (r"handshake failed|cannot read rtmp handshake", "the RTMP handshake failed"),

@@ -19,14 +19,6 @@ from chaos.scenario import Scenario
 #: With it, encoder and HLS writer are both hit in the short smoke run.
 SEED = 1
 
-#: Scenarios with a defect that is known, and not mended yet.
-_LIVES = "sessions are not taken up yet"
-KNOWN = {
-    **dict.fromkeys((one.name for one in SCENARIOS if one.pipeline), _LIVES),
-    "frozen-server-timeout": "of GnuTLS's two messages the wrong one is taken for the cause",
-    "disk-full-continue": "FFmpeg lists a segment that the full disk has left empty, and ends with status 0",
-}
-
 
 def shown(outcome: Outcome) -> str:
     return f"seed {outcome.seed}: " + "; ".join(map(str, outcome.violations))
@@ -34,7 +26,7 @@ def shown(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize(
     "chosen",
-    [scenario("smoke"), scenario("black-hole-heals"), scenario("cut-publisher")],
+    [scenario("smoke"), scenario("black-hole-heals"), scenario("cut-publisher"), scenario("kill-daemon")],
     ids=lambda chosen: chosen.name,
 )
 async def test_short_runs_equal_the_control_run(bench: Bench, chosen: Scenario) -> None:
@@ -49,10 +41,8 @@ async def test_short_runs_equal_the_control_run(bench: Bench, chosen: Scenario) 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("chosen", SCENARIOS, ids=lambda chosen: chosen.name)
-async def test_every_scenario(bench: Bench, chosen: Scenario, request: pytest.FixtureRequest) -> None:
+async def test_every_scenario(bench: Bench, chosen: Scenario) -> None:
     """One run of half a minute each."""
-    if chosen.name in KNOWN:
-        request.applymarker(pytest.mark.xfail(reason=KNOWN[chosen.name], strict=False))
     outcome = await run(chosen, 0, evolve(bench, seconds=30.0))
     assert outcome.good, shown(outcome)
 

@@ -124,9 +124,11 @@ async def record(url: str, parts: Sequence[Part]) -> Published:
     """One recorder after the other on one socket."""
     async with open_publisher() as publisher:
         await publisher.start(url, **parts[0].options())
-        await trio.sleep(parts[0].seconds)
-        for part in parts[1:]:
-            await publisher.change(**part.options())
+        for at, part in enumerate(parts):
+            if at:
+                await publisher.change(**part.options())
+            if part.seconds > 1:
+                await publisher.sending()
             await trio.sleep(part.seconds)
         return await publisher.stop()
 
@@ -141,8 +143,10 @@ async def test_every_sink_goes_on(tmp_path: Path, rtmp_server: RtmpServer, parts
     assert (published.close_code, published.errors) == (1000, [])
     assert_nothing_failed(running, status, rtmp_server)
     raw = recorded(running, status)
-    assert [path.read_bytes() for path in raw] == [recorder.data for recorder in published.recorders]
-    sent = [Sent.read(part, path) for part, path in zip(parts, raw, strict=True)]
+    # One that was stopped at once may have sent nothing.
+    sending = [one for one in zip(parts, published.recorders, strict=True) if one[1].data]
+    assert [path.read_bytes() for path in raw] == [recorder.data for _, recorder in sending]
+    sent = [Sent.read(part, path) for (part, _), path in zip(sending, raw, strict=True)]
     control = await control_run(tmp_path / "control", published.chunks)
     assert_in_every_output(outputs(running, rtmp_server), sent, control)
 
@@ -250,19 +254,20 @@ def assert_shows(output: Path, parts: Sequence[Sequence[VideoFrame]], sent: Sequ
     beeps, begun = read_beeps(output), 0.0
     for one, shown in zip(sent, parts, strict=True):
         where = f"{output.suffix} from {shown[0].pts if shown else -1:.3f} s: {one.part}"
-        late = assert_pictures_in_time(one.frames, shown, where) if one.part.video else begun - one.begin
+        seen = assert_pictures_in_time(one.frames, shown, where) if one.part.video else None
+        late = begun - one.begin if seen is None else seen
         begun = late + one.end
         # What begins at a splice may be cut by it.
         due = [at + late for at in one.beeps if one.begin + 0.1 < at < one.end - 0.2]
         heard = [min(beeps, key=lambda at: abs(at - beep)) for beep in due]
-        assert heard == pytest.approx(due, abs=0.05 if one.part.video else 0.15), where
+        assert heard == pytest.approx(due, abs=0.15 if seen is None else 0.05), where
         assert np.diff(heard) == pytest.approx(np.diff(due), abs=0.05), where
         if one.part.audio:
             assert len(due) >= int(one.end - one.begin - 0.3), where
         if not one.part.video:
             assert len(shown) > (one.end - one.begin - 0.5) * FPS, where
         # Where the machine was too busy to draw, a flash may be missing.
-        if one.part.video and len(due) > 1 and len(one.frames) > 20 * (one.end - one.begin):
+        if one.part.video and len(due) > 1 and len(one.frames) > 25 * (one.end - one.begin):
             assert_in_sync(one, shown, heard, where)
         if not one.part.audio:
             assert not [at for at in beeps if shown[0].pts + 0.1 < at < shown[-1].pts - 0.1], where
@@ -270,15 +275,22 @@ def assert_shows(output: Path, parts: Sequence[Sequence[VideoFrame]], sent: Sequ
     assert (begin, end) == pytest.approx((0.0, begun), abs=0.15), output
 
 
-def assert_pictures_in_time(sent: Sequence[VideoFrame], shown: Sequence[VideoFrame], where: str) -> float:
-    """Fail unless *shown* has the pictures of *sent*, each at its time; returns how much later that is."""
+def assert_pictures_in_time(
+    sent: Sequence[VideoFrame], shown: Sequence[VideoFrame], where: str
+) -> float | None:
+    """Fail unless *shown* has the pictures of *sent*, each at its time.
+
+    Returns how much later that is; None if there are too few to tell.
+    """
     numbers = [frame.number for frame in shown]
     assert numbers == sorted(numbers), where
     begun = {frame.number: frame.pts for frame in reversed(shown)}
     due = {frame.number: frame.pts for frame in reversed(sent)}
     # Two within one slot are one; the first may stand in for what was missing before it.
     assert len(begun) >= 0.5 * len(due) - 2, where
-    late = [begun[number] - due[number] for number in sorted(begun)[1:]] or [shown[0].pts - sent[0].pts]
+    late = [begun[number] - due[number] for number in sorted(begun)[1:]]
+    if len(late) < 3:
+        return None
     middle = float(np.median(late))
     assert late == pytest.approx([middle] * len(late), abs=1.2 / FPS), where
     return middle
@@ -286,7 +298,9 @@ def assert_pictures_in_time(sent: Sequence[VideoFrame], shown: Sequence[VideoFra
 
 def assert_in_sync(sent: Sent, shown: Sequence[VideoFrame], heard: Sequence[float], where: str) -> None:
     """Fail unless the sound is where it was sent, to its picture, within 50 ms."""
-    offset, source = offset_of(heard, flashes_of(shown)), offset_of(sent.beeps, flashes_of(sent.frames))
+    # The first picture may stand in for seconds: what is usual is told by those that follow.
+    flashes = flashes_of([frame for frame in shown if frame.number != shown[0].number])
+    offset, source = offset_of(heard, flashes), offset_of(sent.beeps, flashes_of(sent.frames))
     print(f"{where}: A/V {offset * 1000:+.0f} ms, sent with {source * 1000:+.0f} ms")
     assert offset == pytest.approx(source, abs=0.050), where
 

@@ -32,7 +32,7 @@ const { values, positionals: files } = parseArgs({
     pace: { type: "string", default: "0" }, // ms between slices; 0: as fast as they are acknowledged
     fragment: { type: "string", default: "0" }, // send messages as frames of so many bytes; 0: whole
     bound: { type: "string", default: String(32 << 20) }, // bytes kept unacknowledged
-    // Break the connection: NUMBER[:PART], open:CONNECTION, hello:CONNECTION, end
+    // Break the connection: NUMBER[:PART] of a chunk, open:CONNECTION, hello:CONNECTION, end
     cut: { type: "string", multiple: true, default: [] },
     reset: { type: "boolean", default: false }, // cut by a TCP RST
     drop: { type: "string" }, // FROM-TO: chunks that are never sent

@@ -107,6 +107,7 @@ export class Publisher extends EventEmitter {
   #pressure = false;
   /** Whether an `ack` has come since the last `hello` but one. */
   #progress = false;
+  /** How often `open` was said. */ #opened = 0;
   /** @type {Closed | null} */ #notice = null;
   #options;
 
@@ -170,8 +171,8 @@ export class Publisher extends EventEmitter {
         if (status && !PASSING.has(status)) return { what: "refused", code: status, reason };
       } else {
         let todo = CODES[closed.code] ?? (closed.code < 4000 ? "resume" : "stop");
-        // To a client that was here before: its own last session is still being finished.
-        if (closed.code === 4409 && this.hello) todo = "later";
+        // To a client that was here before: that is not noticed yet, or its session is still being finished.
+        if (closed.code === 4409 && this.#opened > 1) todo = "later";
         if (todo === "stop") return { what: "stop", ...closed };
         // Step 9: the server has had it.
         if (closed.code === 4404 && this.finished) return { what: "over", ...closed };
@@ -223,6 +224,7 @@ export class Publisher extends EventEmitter {
   #open() {
     const { key, name: client } = this.#options;
     this.#say({ type: "open", key, client, resume: this.#resume ?? undefined });
+    this.#opened += 1;
     this.#state = "waiting";
     this.#cut("open", this.kept.connection);
   }
@@ -238,6 +240,7 @@ export class Publisher extends EventEmitter {
       this.#options.report("ack", { next: notice.next });
       this.#progress = true;
       this.#acknowledged(notice.next);
+      this.#pump();
     } else if (["pressure", "state", "warning", "drain", "end"].includes(notice.type)) {
       this.#options.report("notice", { notice });
       if (notice.type === "pressure") this.#pressure = notice.active ?? this.#pressure;
@@ -287,6 +290,7 @@ export class Publisher extends EventEmitter {
       if (socket.buffered > SOCKET_BUFFER) return;
       /** @type {Chunk | undefined} */
       let chunk = this.kept.chunks[this.kept.unsent()];
+      if (chunk && this.#cutTooEarly(chunk.number)) return;
       if (chunk && chunk.number !== this.#expected) {
         // Steps 3 and 6.
         chunk = this.kept.join(this.#expected, (recorder) => this.#renumber(recorder));
@@ -322,6 +326,15 @@ export class Publisher extends EventEmitter {
     report("cut", { at: number, part });
     this.#state = "closed";
     socket.breakIn(message, fragment, part, reset);
+  }
+
+  /**
+   * A session that has no chunk yet is not waited for: later ones are cut once the first is acknowledged.
+   * @param {number} number
+   */
+  #cutTooEarly(number) {
+    const cut = this.cuts.some(({ at }) => at === number);
+    return cut && number > 0 && this.kept.chunks[0].number === 0;
   }
 
   #finish() {

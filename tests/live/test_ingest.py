@@ -73,6 +73,11 @@ async def until(condition: Callable[[], bool]) -> None:
             await trio.sleep(0.002)
 
 
+async def taken(ingest: Ingest, count: int) -> None:
+    """Wait until so many chunks have been taken."""
+    await until(lambda: ingest.chunks == count)
+
+
 def go(publication: Publication, *, done: bool = False) -> None:
     publication.leave(done=done)
     publication.chunks.close()
@@ -205,8 +210,7 @@ async def test_what_is_lost_right_behind_the_headers_is_a_gap(tmp_path: Path) ->
         publisher = made.come(numbered=True)
         for item in (Chunk(init, 0, 0), Skip(9, "the buffer was full"), Chunk(data[back:], 9, 0)):
             await publisher.chunks.send(item)
-        await settled()
-        assert publisher.acknowledged == 10
+        await publisher.wait_acknowledged(10)
         assert [gap.chunks for gap in made.ingest.gaps] == [8]
         assert made.source.intake.error is None
         assert made.source.hub.next_seq
@@ -323,7 +327,7 @@ async def test_a_chunk_that_was_half_there_may_be_cut_anew(
     async with desk(tmp_path) as made:
         publisher = made.come(numbered=True)
         await publisher.chunks.send(Chunk(chunks[0], 0, 0))
-        await settled()
+        await publisher.wait_acknowledged(1)
         assert made.source.journal is not None
         await made.source.journal.append(chunks[1][:1000], last=False)
         saved = made.saved[-1]
@@ -339,7 +343,7 @@ async def test_a_chunk_that_was_half_there_may_be_cut_anew(
             for number, size in enumerate((*sizes, len(data)), 1):
                 await second.chunks.send(Chunk(data[at : at + size], number, 0))
                 at += size
-                await settled()
+                await taken(ingest, number + 1)
                 there = len(chunks[0]) + 1000
                 assert second.acknowledged == (number + 1 if at >= there else 1)
             go(second, done=True)

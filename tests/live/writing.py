@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import pytest
 import trio
 from attrs import define, evolve, field, frozen
 
 from ingestd.config import SupervisorConfig
+from ingestd.live import child
 from ingestd.live.batch import Configuration, Mark
 from ingestd.live.hub import Hub
 from ingestd.live.notes import Notes
@@ -26,6 +28,8 @@ from tests.sinks.sources import packets
 
 #: Frames are the same when their times differ by no more; in seconds.
 TOLERANCE = 0.002
+
+SPEED = 8
 
 Packet = tuple[str, float]
 
@@ -65,16 +69,41 @@ class Program:
         )
         hub.publish(self.configuration, frames, marks)
 
-    async def play(self, hub: Hub, first: int = 0, *, speed: float, rest: int = 0) -> None:
-        """Publish from frame *first* on, *speed* times as fast as live, what is before *rest* at once."""
+    async def play(self, hub: Hub, first: int = 0, live: int = 0, *, end: bool = True) -> None:
+        """Publish from frame *first* on: at once what is before frame *live*, then `SPEED` times too fast."""
         begin = trio.current_time()
-        start = self.frames[max(first, rest)].timestamp if rest < len(self.frames) else 0
+        start = self.frames[min(live, len(self.frames) - 1)].timestamp
         for at in range(first, len(self.frames), 5):
-            due = (self.frames[at].timestamp - start) / NS_PER_S / speed
-            if at > rest:
-                await trio.sleep_until(begin + due)
+            await trio.sleep_until(begin + (self.frames[at].timestamp - start) / NS_PER_S / SPEED)
             self.publish(hub, at, at + 5)
-        hub.end()
+        if end:
+            hub.end()
+
+    def published(self, hub: Hub) -> int:
+        """How many frames are in *hub*, or were before those that it begins with."""
+        newest = max(hub.last_timestamp.values(), default=-1)
+        return next((at for at, f in enumerate(self.frames) if f.timestamp > newest), len(self.frames))
+
+
+def bereave(monkeypatch: pytest.MonkeyPatch, *, orphans: bool) -> None:
+    """From now on a writer that is cancelled dies as with its daemon's SIGKILL.
+
+    Its FFmpeg is killed, too or, with *orphans*, goes on to the end of what it had been fed.
+    """
+
+    async def die(process: trio.Process, made: child.Child, *, firmly: bool) -> None:
+        if not (orphans or firmly):
+            process.kill()
+        if process.stdin is not None:
+            await process.stdin.aclose()
+        if not firmly:
+            await process.wait()
+        await _end(process, made, firmly=True)
+
+    monkeypatch.setattr(child, "_end", die)
+
+
+_end = child._end
 
 
 @define
@@ -127,10 +156,6 @@ class Stage:
         if playlist.init:
             names.insert(0, playlist.init)
         return packets(*(self.hls / name for name in names))
-
-    def starts(self) -> int:
-        """How many attempts the writers have made."""
-        return sum(writer.health.attempts for writer in self.writers)
 
 
 def hub(number: int = 0) -> Hub:

@@ -12,7 +12,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +39,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a page sent, recorder by recorder (those that sent anything), and how the socket ended.
+    """What a page sent, recorder by recorder, and how the socket ended.
 
     *close_code* is None while the socket is open.
     """
@@ -109,6 +108,10 @@ class Publisher:
         """
         await self.page.evaluate(f"publisher.change({json.dumps(asdict(Recording(**recording)))})")
 
+    async def sending(self) -> None:
+        """Block until the recorder has sent more than once, or the socket is closed."""
+        await self.page.evaluate("publisher.sending()")
+
     async def wait_closed(self) -> None:
         """Block until the socket is closed, by whomever."""
         await self.page.evaluate("publisher.closed")
@@ -126,10 +129,10 @@ class Publisher:
         """Return what was sent up to now."""
         told: dict[str, Any] = await self.page.evaluate("publisher.result()")
         data = io.BytesIO(base64.b64decode(told["bytes"]))
-        parts = [list(part) for _, part in groupby(told["chunks"], lambda chunk: chunk["part"])]
-        recorders = [
-            Recorded(part[0]["type"], [data.read(chunk["size"]) for chunk in part]) for part in parts
-        ]
+        recorders: list[Recorded] = []
+        for part in told["parts"]:
+            mime = part[0]["type"] if part else ""
+            recorders.append(Recorded(mime, [data.read(chunk["size"]) for chunk in part]))
         return Published(
             recorders=recorders,
             close_code=told["closeCode"],

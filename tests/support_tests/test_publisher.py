@@ -82,6 +82,31 @@ async def test_publishes_the_fake_camera_again_and_again(tmp_path: Path) -> None
         assert len(counting.read_video(path)) > 5
 
 
+async def test_changes_its_recorder_on_one_socket(tmp_path: Path) -> None:
+    """Each recorder is a file of its own, begun with a message of its own; the numbers go on."""
+    received: list[bytes] = []
+    async with receiver(received) as url, open_publisher() as publisher:
+        await publisher.start(url, width=320, height=180)
+        await publisher.sending()
+        await publisher.change(mime="audio/webm;codecs=opus", video=False)
+        await publisher.sending()
+        await publisher.change(mime="video/webm;codecs=vp9,opus", width=180, height=320)
+        await publisher.sending()
+        sent = await publisher.stop()
+    assert sent.chunks == received
+    first, second, third = sent.recorders
+    assert (first.mime, second.mime) == ("video/webm;codecs=vp8,opus", "audio/webm;codecs=opus")
+    assert third.mime == "video/webm;codecs=vp9,opus"
+    numbers: list[int] = []
+    for at, one in enumerate((first, second, third)):
+        path = tmp_path / f"{at}.webm"
+        path.write_bytes(one.data)
+        assert counting.decode_errors(path) == []
+        numbers += [number for _, number in counting.read_video(path)] if one is not second else []
+    assert counting.NO_NUMBER not in numbers
+    assert numbers == sorted(numbers)
+
+
 async def test_reports_how_the_server_ended_it() -> None:
     """A refused handshake and a close by the server come back as the browser saw them."""
     received: list[bytes] = []
