@@ -133,7 +133,8 @@ def assert_one_session(
         assert (child["state"], child["attempts"], child["restarts"]) == ("stopped", 1, 0), child
         assert child["last_error"] is None, child
     complaints = {event["event"] for event in running.events() if event["level"] in ("warning", "error")}
-    assert complaints <= {"source_gap", "publisher_taken_over"}
+    # A machine that is too busy to draw gives a source that is worth a warning.
+    assert complaints <= {"source_gap", "source_warning", "publisher_taken_over"}
     server.wait_idle()
     assert server.connections() == 1
 
