@@ -16,6 +16,7 @@ from ingestd.client.messages import Ack, End, Hello, Notice, Pressure, SourceWar
 from ingestd.client.outbox import Outbox
 
 STATS_EVERY = 5.0
+HELLO_TIMEOUT = 30.0
 _NOT_RECORDED = "not_recorded"
 _HELD_BACK = 6
 """So many times more patience for a server that has said that it is behind: it may not read."""
@@ -29,7 +30,8 @@ class Conversation:
 
     *opening* is the first message; *session* the one that it asks to go on with. *over* tells whether the
     source has given its last; *changed* is unparked when there is something new to send, and by what is
-    heard. A peer that leaves a ping unanswered, and is not heard at all, for *ping_timeout* is *dead*.
+    heard. A peer that leaves a ping unanswered, and is not heard at all, for *ping_timeout* is given up, and
+    so is one that says no hello for `HELLO_TIMEOUT`.
     """
 
     outbox: Outbox
@@ -44,7 +46,8 @@ class Conversation:
     hello: Hello | None = None
     end: End | None = None
     defect: ServerDefect | None = None
-    dead: bool = False
+    #: Why the connection was given up, if it was.
+    dead: str = ""
     #: `end` was said: all that there is was sent on this connection.
     ended: bool = False
     #: The number up to which the server has acknowledged.
@@ -58,6 +61,7 @@ class Conversation:
             for task in (self._send, self._ping, self._tell_stats):
                 nursery.start_soon(task, connection)
             nursery.start_soon(self._watch, line, nursery.cancel_scope)
+            nursery.start_soon(self._expect_hello, nursery.cancel_scope)
             await self._listen(connection)
             nursery.cancel_scope.cancel()
 
@@ -146,5 +150,11 @@ class Conversation:
             patience = self.ping_timeout * (_HELD_BACK if self._pressed else 1)
             silent = trio.current_time() - max(self._pinged_at, line.heard_at)
             late = late + 1 if silent >= patience else 0
-        self.dead = True
+        self.dead = f"nothing was heard for {self.ping_timeout:g} s"
         scope.cancel()
+
+    async def _expect_hello(self, scope: trio.CancelScope) -> None:
+        await trio.sleep(HELLO_TIMEOUT)
+        if self.hello is None:
+            self.dead = f"no hello within {HELLO_TIMEOUT:g} s"
+            scope.cancel()

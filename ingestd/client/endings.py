@@ -15,7 +15,7 @@ SESSION_OVER = 4404
 class Then(Enum):
     """What comes after a connection.
 
-    `RESUME` with the session, or begin `ANEW` without it; `LATER` is the same after a longer pause.
+    `RESUME` with the session, or begin `ANEW` without it; the same `LATER`, or `ANEW_LATER`, after a pause.
     """
 
     STOP = "stop"
@@ -33,6 +33,7 @@ _TABLE = {
     1007: Then.STOP,
     1009: Then.STOP,
     1011: Then.RESUME,
+    1012: Then.RESUME,
     4400: Then.STOP,
     4401: Then.STOP,
     4403: Then.ANEW,

@@ -28,7 +28,8 @@ from ingestd.client.outbox import Buffer, Outbox
 GIVE_UP_AFTER = 300.0
 _STEADY = 5.0
 """Seconds after a hello for which a connection must live to count as one that works."""
-_LONG_PAUSE = 5.0
+_PAUSES = {Then.LATER: 1.0, Then.ANEW_LATER: 5.0}
+_LONGEST_PAUSE = 5.0
 _DEFECT = 1002
 
 
@@ -208,9 +209,7 @@ class Publisher:
                 return
             now = trio.current_time()
             self._give_up_at = min(self._give_up_at, now + self.give_up_after)
-            pause = self._backoff.next()
-            if then in (Then.LATER, Then.ANEW_LATER):
-                pause = max(pause, _LONG_PAUSE)
+            pause = max(self._backoff.next(), _PAUSES.get(then, 0.0))
             if then in (Then.ANEW, Then.ANEW_LATER):
                 self._resume = self._session = None
             if now + pause >= self._give_up_at:
@@ -250,14 +249,15 @@ class Publisher:
             worked = talk.acknowledged > hello.next or now - self._hello_at >= _STEADY
             self._backoff.reset(worked=worked)
             self._give_up_at = math.inf if worked else self._give_up_at
-            self._resume = Resume(hello.session, hello.token) if hello.token is not None else None
+            if hello.token is not None:
+                self._resume = Resume(hello.session, hello.token)
             self._ended_at = now if talk.ended else -math.inf
         self._tell_gaps()
         if talk.defect is not None:
             self._goodbye = Goodbye(_DEFECT, f"the server broke the protocol: {talk.defect}")
             return Then.STOP
         if talk.dead:
-            goodbye = Goodbye(ABNORMAL, f"nothing was heard for {self.ping_timeout:g} s")
+            goodbye = Goodbye(ABNORMAL, talk.dead)
         elif talk.end is not None:
             goodbye = Goodbye(talk.end.code, talk.end.reason)
         elif goodbye.code == ABNORMAL:
@@ -290,7 +290,7 @@ class Publisher:
             self._sessions += self._hello is None or self._hello.session != message.session
             self.reconnects += self._hello is not None
             self._hello, self._hello_at, self._session = message, trio.current_time(), message.session
-            self._backoff.longest = min(_LONG_PAUSE, max(0.2, message.limits.window / 4))
+            self._backoff.longest = min(_LONGEST_PAUSE, max(0.2, message.limits.window / 4))
             self.connected = True
             self._seat_left = False
             self._begun.set()

@@ -51,13 +51,12 @@ class Gap:
 
 @define(eq=False)
 class Seat:
-    """A publisher that publishes, or waits to; *resumes* tells that it holds the session's *token*."""
+    """A publisher that publishes, or waits to; *resumes* tells that it holds the session's token."""
 
     publication: Publication
     items: trio.MemoryReceiveChannel[Item]
     numbered: bool
     resumes: bool
-    token: str | None = field(default=None, repr=False)
 
     def refuse(self, code: int, reason: str) -> None:
         self.publication.close(code, reason)
@@ -207,7 +206,7 @@ class Ingest:
 
     async def _accept(self, seat: Seat) -> None:
         # Who resumes keeps its token: one that was made anew could be lost with the connection.
-        resumed, token = self.chunks > 0, seat.token
+        resumed, token = self.chunks > 0, None
         if seat.numbered and not seat.resumes:
             token = secrets.token_urlsafe(32)
             self._token = hashlib.sha256(token.encode()).digest()

@@ -54,9 +54,8 @@ class Streams:
             raise PublishRefused(GOING_AWAY, "the server is stopping")
         session = self._session(stream, resume)
         send, receive = trio.open_memory_channel[Item](self.config.ingest.channel)
-        token = resume.token if resume else None
         publication = Publication(stream.name, remote, send)
-        session.ingest.attach(Seat(publication, receive, numbered, resume is not None, token))
+        session.ingest.attach(Seat(publication, receive, numbered, resume is not None))
         return publication
 
     def _session(self, stream: StreamConfig, resume: Resume | None) -> Session:

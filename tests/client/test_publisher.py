@@ -42,7 +42,7 @@ KEY = "Sk_secret"
 @pytest.fixture(autouse=True)
 def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test need not wait as a person would."""
-    monkeypatch.setattr(publisher, "_LONG_PAUSE", 0.05)
+    monkeypatch.setattr(publisher, "_PAUSES", {})
 
 
 @pytest.fixture
@@ -604,6 +604,34 @@ async def test_a_full_buffer_drops_to_a_keyframe_and_says_so() -> None:
     assert len(ledger.files) == 2
 
 
+async def test_a_token_stays_good(chunks: list[bytes]) -> None:
+    """A hello of a session that is resumed need not repeat it."""
+    ledger = Ledger()
+
+    async def again(peer: Peer) -> None:
+        await peer.welcome(ledger, token=None)
+        await peer.take(ledger, 2)
+        await peer.close(1011)
+
+    async with fake(cutting(ledger, 1011), again, again, ending(ledger, token=None)) as server:
+        assert (await publish(server.url, *chunks)).complete
+    resume = {"session": "S1", "token": "T1"}
+    assert [opening.get("resume") for opening in server.openings] == [None, resume, resume, resume]
+
+
+async def test_a_hello_is_waited_for_so_long(chunks: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers pings and says nothing else is left, and connected to again."""
+    monkeypatch.setattr(conversation, "HELLO_TIMEOUT", 0.3)
+    ledger, heard = Ledger(), list[Event]()
+
+    async def mute(peer: Peer) -> None:
+        await trio.sleep_forever()
+
+    async with fake(mute, ending(ledger)) as server:
+        assert (await publish(server.url, *chunks, on_event=heard.append)).complete
+    assert heard[0] == Lost(1006, "no hello within 0.3 s", 0.0)
+
+
 async def test_a_session_that_cannot_be_resumed(chunks: list[bytes]) -> None:
     """Without a token the session is asked for by the key alone, and goes on if it is still there."""
     ledger = Ledger()
@@ -704,7 +732,7 @@ def test_the_table_is_the_specification_s() -> None:
                 assert then is Then.ANEW_LATER
             else:
                 assert then is words[cells[2].partition(":")[0].partition(", without")[0]], row
-    assert found == 18
+    assert found == 19
 
 
 def test_the_pauses_grow_and_vary() -> None:
