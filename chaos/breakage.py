@@ -10,13 +10,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import trio
 from attrs import evolve
 
 from ingestd.cli import main
 from ingestd.live.hub import Hub, Subscription
-from ingestd.live.publication import Item
-from ingestd.live.session import Session
+from ingestd.live.ingest import Ingest, Seat
 from ingestd.live.spool import Spool
 
 _FRAMES_LATE = 5
@@ -42,24 +40,19 @@ def _unbounded() -> None:
 
 def _early_acknowledgement() -> None:
     """A chunk counts as accepted before it is written."""
-    take, count = Spool.take, Session._count
+    publish, take, count = Ingest._publish, Spool.take, Ingest._count
 
-    async def ingest(
-        self: Session,
-        chunks: trio.MemoryReceiveChannel[Item],
-        source: Spool,
-        original: Any = Session._ingest,
-    ) -> None:
-        async def counted_first(spool: Spool, chunk: bytes) -> None:
+    async def publishing(self: Ingest, seat: Seat, source: Spool) -> bool:
+        async def counted_first(spool: Spool, chunk: bytes, **how: Any) -> None:
             if spool is source:
                 count(self, chunk)
-            await take(spool, chunk)
+            await take(spool, chunk, **how)
 
         Spool.take = counted_first  # type: ignore[method-assign,assignment]
-        Session._count = lambda _self, _chunk: None  # type: ignore[method-assign,assignment]
-        await original(self, chunks, source)
+        Ingest._count = lambda _self, _chunk: None  # type: ignore[method-assign,assignment]
+        return await publish(self, seat, source)
 
-    Session._ingest = ingest  # type: ignore[method-assign]
+    Ingest._publish = publishing  # type: ignore[method-assign]
 
 
 def _no_replay() -> None:
