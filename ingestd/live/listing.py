@@ -82,6 +82,8 @@ def damage(path: Path, payload: int) -> str | None:
                 return f"the disk cut short segment {path.name}: it ends in the middle"
     except FileNotFoundError:
         return f"segment {path.name} is listed, but not there"
+    except OSError as error:
+        return f"segment {path.name} cannot be read: {error.strerror}"
     return None
 
 

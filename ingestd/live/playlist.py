@@ -49,8 +49,8 @@ class PlaylistFollower:
     broken: str | None = None
     #: How often segments that had been listed were cut off.
     cuts: int = 0
-    #: Where the next attempt must begin, where that is known to the frame.
-    cut: Cut | None = None
+    #: Where what counts ends, and the next attempt must begin, if that is known to the frame.
+    reached: Cut | None = None
     #: What follows may be asked for again: by a later daemon, or because the last segment does not count.
     held: Cut | None = None
     _number: int = -1
@@ -69,8 +69,8 @@ class PlaylistFollower:
         async with self._lock:
             await self._look()
             self._end, self._fed, self._before = first, fed, None
-            self.cut = fed.first if fed is not None else None
-            self.held = self.held or self.cut
+            self.reached = fed.first if fed is not None else None
+            self.held = self.held or self.reached
             self.changed_at = trio.current_time()
 
     async def refresh(self) -> None:
@@ -101,7 +101,7 @@ class PlaylistFollower:
                 await self._count(final=True)
             if self.broken is not None:
                 raise AttemptFailed(self.broken)
-            if self._fed is not None and self.cut != self._fed.end():
+            if self._fed is not None and self.reached != self._fed.end():
                 raise AttemptFailed("the playlist was not written to its end")
 
     async def doubt(self) -> None:
@@ -111,9 +111,9 @@ class PlaylistFollower:
             if self._fed is None:
                 return
             self._fed.ended = True
-            own = self._own()
+            own = self._own(self.listed)
             if self._before is not None and own and own[-1].sequence == self._number:
-                self._number, self._end, self.cut = self._before
+                self._number, self._end, self.reached = self._before
 
     async def settle(self) -> None:
         """Make the playlist list what counts and no more, for the next attempt to go on with.
@@ -142,7 +142,7 @@ class PlaylistFollower:
         async with self._lock:
             note = await trio.to_thread.run_sync(self.notes.load) if self.notes is not None else None
             await self._look()
-            own = self._own()
+            own = self._own(self.listed)
             if note is not None and _is_sound(note) and (not own or own[0].sequence <= note["number"] + 1):
                 self._number, self._end, self.cuts = note["number"], note["end"], note["cuts"]
                 if not own or own[-1].sequence < self._number:
@@ -183,8 +183,8 @@ class PlaylistFollower:
             self._full = free < 2 * self._largest + _SPARE
         return self._full
 
-    def _own(self) -> list[Segment]:
-        return [segment for segment in self.listed.segments if segment.uri.startswith(self.stem)]
+    def _own(self, playlist: MediaPlaylist) -> list[Segment]:
+        return [segment for segment in playlist.segments if segment.uri.startswith(self.stem)]
 
     async def _look(self) -> None:
         seen = self._found.stamp if self._found else None
@@ -196,7 +196,7 @@ class PlaylistFollower:
     def _take(self, found: Listing) -> None:
         """Keep what was *found*, if it can be: on a full disk FFmpeg empties the playlist without a word."""
         self._found = found
-        own = [segment for segment in found.playlist.segments if segment.uri.startswith(self.stem)]
+        own = self._own(found.playlist)
         if not found.whole:
             self._break("the disk cut short the playlist")
         elif (own[-1].sequence if own else -1) < self._number:
@@ -220,7 +220,7 @@ class PlaylistFollower:
         if self._end is None or self.broken is not None:
             return
         before = self._number
-        new = [segment for segment in self._own() if segment.sequence > before]
+        new = [segment for segment in self._own(self.listed) if segment.sequence > before]
         for segment in new:
             last = segment is new[-1]
             if last and self._fed is not None and self._fed.ended and not final:
@@ -250,8 +250,8 @@ class PlaylistFollower:
                 self._break(cause)
                 return False
             self._fed.forget_before(cut)
-        self._before = self._number, begin, self.cut
-        self._number, self.cut = segment.sequence, cut
+        self._before = self._number, begin, self.reached
+        self._number, self.reached = segment.sequence, cut
         self._end = cut.timestamp if cut is not None else start + duration
         return True
 
@@ -279,7 +279,7 @@ class PlaylistFollower:
         """Make *text*, of which nothing more is to be cut off, the playlist."""
         if self.broken is None and (not self._text or text == (self._found.text if self._found else "")):
             return
-        own, found = self._own(), self._found
+        own, found = self._own(self.listed), self._found
         # Of a playlist that was cut short nobody knows what it has listed meanwhile.
         known = self.broken is None and found is not None and found.whole
         cut_off = not known or (bool(own) and own[-1].sequence > self._number)

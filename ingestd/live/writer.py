@@ -138,8 +138,8 @@ class Writer:
                 await playlist.resume(self.program)
             await playlist.refresh()
             end = playlist.end()
-            if self._checked and playlist.cut is None and end is not None:
-                playlist.cut = Cut(await self._seek(end), end)
+            if self._checked and playlist.reached is None and end is not None:
+                playlist.reached = Cut(await self._seek(end), end)
         return self._resume()
 
     async def _seek(self, end: int) -> int:
@@ -158,7 +158,7 @@ class Writer:
     def _resume(self) -> Mark | int | None:
         if self.playlist is None or (end := self.playlist.end()) is None:
             return self.program.oldest_mark()
-        return self.playlist.cut.seq if self.playlist.cut else self.program.mark_near(end)
+        return self.playlist.reached.seq if self.playlist.reached else self.program.mark_near(end)
 
     def _needed(self) -> int | None:
         """Where an attempt may have to begin: the journal keeps what comes from there on."""

@@ -144,8 +144,8 @@ async def test_whatever_is_damaged(tmp_path: Path, seed: int) -> None:
     # A window that has moved on cannot go back to the numbers that have left it.
     following = parse_media_playlist((tmp_path / "index.m3u8").read_text()).following
     assert follower.next_number == following >= good
-    assert follower.cut is not None
-    assert (follower.end(), follower.cut.seq) == (writing.time(end), 1000 + writing.starts[end])
+    assert follower.reached is not None
+    assert (follower.end(), follower.reached.seq) == (writing.time(end), 1000 + writing.starts[end])
     later = writing.follower
     await later.resume(writing.hub(11))
     assert (later.next_number, later.end(), later.cuts) == (
@@ -245,7 +245,7 @@ async def test_the_regular_end(writing: Writing) -> None:
     writing.text += "#EXTINF:0.000000,\ns1-000002.m4s\n"
     writing.show()
     await follower.finish()
-    assert follower.cut == fed.end()
+    assert follower.reached == fed.end()
     assert follower.next_number == 3
     await follower.close()
     assert (writing.folder / "index.m3u8").read_text() == writing.text + "#EXT-X-ENDLIST\n"
