@@ -9,7 +9,6 @@ from contextlib import aclosing
 import trio
 from attrs import define
 
-from ingestd.client.messages import Pressure
 from ingestd.testcard import test_card_chunks
 
 _USUAL = 160_000  # all that the card's picture needs
@@ -32,9 +31,10 @@ class BitRate:
     _pressed_at: float = -math.inf
     _pressed: bool = False
 
-    def hear(self, pressure: Pressure, now: float) -> None:
-        """The server has said so at *now* (s)."""
-        self._pressed, self._pressed_at = pressure.active, now
+    def press(self, now: float, *, active: bool) -> None:
+        """Whether there is pressure at *now* (s)."""
+        self._pressed = active
+        self._pressed_at = now if active else self._pressed_at
         self.settle(now)
 
     def settle(self, now: float) -> None:

@@ -28,7 +28,7 @@ from ingestd.client.connection import ConnectionFailed
 from ingestd.client.messages import Pressure
 from ingestd.client.outbox import Buffer
 from ingestd.client.plain import Closed, publish_plain
-from ingestd.client.publisher import Event, Published, Publisher
+from ingestd.client.publisher import Event, Lost, Published, Publisher
 from ingestd.config import FfmpegConfig
 from ingestd.errors import IngestdError
 from ingestd.units import format_duration, parse_duration, parse_size
@@ -188,6 +188,7 @@ class _Publication:
     _narrator: Narrator = field(init=False)
     _at: float = 0.0
     _done: int = 0
+    _pressed: bool = False
 
     def __attrs_post_init__(self) -> None:
         self._narrator = Narrator(self.console)
@@ -248,10 +249,16 @@ class _Publication:
                 )
             )
             if self.material.live:
+                # A way that is too narrow is felt here first.
+                clogged = box.buffered.bytes > self.how.buffer.size / 2
+                self.material.rate.press(trio.current_time(), active=self._pressed or clogged)
                 publisher.bitrate = self.material.rate.drawn
             await trio.sleep(_REFRESH)
 
     def _heard(self, event: Event) -> None:
-        if isinstance(event, Pressure):
-            self.material.rate.hear(event, trio.current_time())
+        match event:
+            case Pressure(active=active):
+                self._pressed = active
+            case Lost():
+                self._pressed = False
         self._narrator.hear(event)

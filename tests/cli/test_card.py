@@ -20,8 +20,8 @@ from tests.client.ledger import frames_of
 ON, OFF = Pressure(active=True), Pressure(active=False)
 
 
-def hear(rate: BitRate, pressure: Pressure, now: float) -> int:
-    rate.hear(pressure, now)
+def press(rate: BitRate, now: float, *, active: bool = True) -> int:
+    rate.press(now, active=active)
     rate.drawn = rate.wanted
     return rate.drawn
 
@@ -29,14 +29,14 @@ def hear(rate: BitRate, pressure: Pressure, now: float) -> int:
 def test_the_bit_rate_under_pressure() -> None:
     """Halved, at most every 10 s, down to a quarter; doubled after each quiet minute, up to the usual one."""
     rate = BitRate(800, 800, 800)
-    assert [hear(rate, ON, now) for now in (0, 1, 9.9, 10, 20, 40)] == [400, 400, 400, 200, 200, 200]
-    assert hear(rate, OFF, 50) == 200
+    assert [press(rate, now) for now in (0, 1, 9.9, 10, 20, 40)] == [400, 400, 400, 200, 200, 200]
+    assert press(rate, 50, active=False) == 200
     seen = []
     for now in range(51, 400):
         rate.settle(now)
         rate.drawn = rate.wanted
         seen.append((now, rate.drawn))
-    assert [next(now for now, bits in seen if bits == wanted) for wanted in (400, 800)] == [110, 170]
+    assert [next(now for now, bits in seen if bits == wanted) for wanted in (400, 800)] == [100, 160]
     assert seen[-1][1] == 800
 
 
@@ -44,7 +44,7 @@ def test_what_is_not_yet_drawn_is_not_changed_again() -> None:
     """Pressure that is told every second meanwhile is one and the same."""
     rate = BitRate(800, 800, 800)
     for now in range(100):
-        rate.hear(ON, now)
+        rate.press(now, active=True)
     assert (rate.wanted, rate.drawn) == (400, 800)
 
 
@@ -58,7 +58,7 @@ async def test_a_lower_bit_rate_is_another_recorder(ffmpeg: str) -> None:
                 pieces.append([])
             pieces[-1].append(chunk)
             if at > 2.5:
-                rate.hear(ON, trio.current_time())
+                rate.press(trio.current_time(), active=True)
     first, second = [b"".join(piece) for piece in pieces]
     for recorder in (first, second):
         assert len(frames_of(recorder)) > 50

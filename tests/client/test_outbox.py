@@ -139,3 +139,90 @@ def test_what_is_dropped_is_said(name: str) -> None:
         if len(servers) == 1 and not box.dropped.bytes:
             assert server.files == source.recorders()
     assert gaps > 10
+
+
+def test_a_source_that_waits_is_not_waited_for_in_vain() -> None:
+    """Another session needs a keyframe; if the full buffer has none, the source goes on until it comes."""
+    chunks = capture("cv-vp8-250.webm").chunks()
+    box, first, second = Outbox(Buffer(size=200_000)), Ledger(), Ledger()
+    greet(box, first, same=False)
+    box.put(chunks[0], 0.0)
+    deliver(box, first)
+    box.acknowledge(first.next)
+    box.hang_up()
+    given = 1
+    while not box.full:
+        box.put(chunks[given], 0.0)
+        given += 1
+    greet(box, second, same=False)
+    for chunk in chunks[given:]:
+        assert not box.full
+        box.put(chunk, 0.0)
+        deliver(box, second)
+        box.acknowledge(second.next)
+        assert box.buffered.bytes < 200_000 + max(map(len, chunks))
+    assert second.taken
+    assert box.empty
+    assert box.gaps == 1
+    assert box.given.bytes == box.acknowledged.bytes + box.dropped.bytes
+
+
+def test_a_server_that_forgot_what_it_acknowledged() -> None:
+    """Its machine died: what is gone here, too, is skipped, and no longer counted as acknowledged."""
+    chunks = capture("cv-h264webm-100.mkv").chunks()
+    box, server = Outbox(), Ledger()
+    greet(box, server, same=False)
+    for chunk in chunks[:12]:
+        box.put(chunk, 0.0)
+    deliver(box, server)
+    box.acknowledge(10)
+    box.hang_up()
+    again = Ledger(next=7, recorder=0, files=[b"".join(chunks[:7])])
+    greet(box, again, same=True)
+    for chunk in chunks[12:]:
+        box.put(chunk, 0.0)
+    deliver(box, again, last=True)
+    box.acknowledge(again.next)
+    (gap,) = again.gaps
+    assert gap >= 3
+    assert box.given.chunks == len(chunks) == box.acknowledged.chunks + box.dropped.chunks
+    assert box.acknowledged.chunks == again.next - gap
+    assert [frames_of(file) for file in again.files][1]
+
+
+def test_somebody_else_has_published_meanwhile() -> None:
+    """The same session, and numbers or recorders that are not ours: what is kept begins another recorder."""
+    chunks = capture("cv-vp8-250.webm").chunks()
+    for following, recorder in ((9, 0), (3, 1)):
+        box, server = Outbox(), Ledger()
+        greet(box, server, same=False)
+        box.put(chunks[0], 0.0)
+        box.put(chunks[1], 0.0)
+        deliver(box, server)
+        box.hang_up()
+        other = Ledger(next=following, recorder=recorder, files=[b"theirs"])
+        greet(box, other, same=True)
+        deliver(box, other)
+        assert other.recorder == recorder + 1
+        assert other.files == [b"theirs", chunks[0] + chunks[1]]
+        assert other.gaps == []
+
+
+def test_the_end_of_a_gap_may_be_the_end_of_all() -> None:
+    """Without another keyframe the rest is dropped, and the skip is the last that is said."""
+    chunks = capture("cv-vp8-250.webm").chunks()[:10]
+    box, server = Outbox(Buffer(size=100_000, drop=True)), Ledger()
+    greet(box, server, same=False)
+    box.put(chunks[0], 0.0)
+    deliver(box, server)
+    box.hang_up()
+    for chunk in chunks[1:]:
+        box.put(chunk, 0.0)
+    greet(box, server, same=True)
+    deliver(box, server)
+    assert server.gaps == []
+    deliver(box, server, last=True)
+    box.acknowledge(server.next)
+    assert server.gaps == [9]
+    assert box.empty
+    assert (box.dropped.chunks, box.gaps) == (9, 1)

@@ -104,7 +104,7 @@ async def publishing(
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1, pytest.param(2, marks=pytest.mark.full)])
 async def test_socket_kills(tmp_path: Path, seed: int, card: list[bytes]) -> None:
     """Between messages and inside them, both ways: all is recorded, once; the frames are the control's."""
     rng = random.Random(seed)
@@ -143,7 +143,7 @@ async def the_recording_is_that_of(tmp_path: Path, running: Daemon, chunks: list
     assert_same_frames(read_video(recording), read_video(expected))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.full)])
 async def test_the_daemon_is_killed_and_comes_back(tmp_path: Path, seed: int) -> None:
     """On the same ports and state: what it acknowledged it has, and it gets the rest; none twice."""
     rng = random.Random(seed)
@@ -178,7 +178,7 @@ async def publish_in_the_background(
         await run.over.wait()
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.5])
+@pytest.mark.parametrize("seconds", [pytest.param(0.5, marks=pytest.mark.full), 2.5])
 async def test_a_black_hole(tmp_path: Path, seconds: float) -> None:
     """Nothing arrives any more, and nobody is told; what was held arrives late, and is of no effect."""
     chunks = material(4)
@@ -202,6 +202,36 @@ async def test_a_black_hole(tmp_path: Path, seconds: float) -> None:
     ]
     assert len(silent) == (2 if seconds > 2 else 0), run.events
     await the_recording_is_that_of(tmp_path, running, chunks)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("fault", ["kill", "hole"])
+async def test_fifty_in_one_run(tmp_path: Path, card: list[bytes], fault: str) -> None:
+    """50 resets, or 50 black holes that each cost a connection, at random moments of one publication."""
+    rng = random.Random(fault)
+    every = 0.35 if fault == "kill" else 2.6
+    with daemon(tmp_path, PIPELINE) as running:
+        port = port_of(running.ingest)
+        async with proxy(port) as between, publishing(between.port, card, every, **LIVELY) as run:
+            await run.wait_chunks(1)
+            for _ in range(50):
+                if fault == "kill":
+                    between.cut()
+                    await trio.sleep(rng.uniform(0.1, 0.4))
+                else:
+                    between.freeze()
+                    await trio.sleep(rng.uniform(1.3, 2.0))
+                    between.thaw()
+                    await trio.sleep(rng.uniform(0.8, 1.2))
+            done = await run.end(200)
+        status = await running.wait_ended()
+    print(fault, done, status["cuts"], status["takeovers"], status["resumes"])
+    assert done.complete, done
+    assert (done.sessions, done.gaps, status["gap_count"]) == (1, 0, 0)
+    assert done.reconnects >= 40
+    assert raw(running) == b"".join(card)
+    await the_recording_is_that_of(tmp_path, running, card)
 
 
 async def test_a_wrong_key(tmp_path: Path) -> None:
