@@ -26,6 +26,7 @@ from tests.support.counting import (
     read_video,
 )
 from tests.support.daemon import Daemon, daemon
+from tests.support.packages import embedded_ffmpeg, program
 from tests.support.rtmps_server import RtmpServer
 
 SLICE = 0.25
@@ -84,13 +85,15 @@ def keyframes(mkv: Path) -> list[float]:
 
 
 @pytest.mark.usefixtures("no_processes_left")
+@pytest.mark.parametrize("which", ["system", pytest.param("embedded", marks=pytest.mark.full)])
 async def test_viewers_see_the_slate_and_nothing_breaks(
-    tmp_path: Path, rtmp_server: RtmpServer, each_ffmpeg: str
+    tmp_path: Path, rtmp_server: RtmpServer, which: str
 ) -> None:
     """Shown after its time, in and out at keyframes, in every output, over one RTMP connection."""
-    chunks = await card(each_ffmpeg, 3.0)
+    ffmpeg = program("ffmpeg") if which == "system" else embedded_ffmpeg()
+    chunks = await card(ffmpeg, 3.0)
     pipeline = SLATE.format(show="colour", image="") + PIPELINE.format(url=rtmp_server.rtmp_url)
-    with daemon(tmp_path, pipeline, config=f'[ffmpeg]\npath = "{each_ffmpeg}"\n') as running:
+    with daemon(tmp_path, pipeline, config=f'[ffmpeg]\npath = "{ffmpeg}"\n') as running:
         for done in (False, False, True):
             await publish(running, chunks, done=done)
             if not done:
