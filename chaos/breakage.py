@@ -13,6 +13,7 @@ from typing import Any
 from attrs import evolve
 
 from ingestd.cli import main
+from ingestd.live.batch import Mark
 from ingestd.live.hub import Hub, Subscription
 from ingestd.live.ingest import Ingest, Seat
 from ingestd.live.spool import Spool
@@ -26,7 +27,9 @@ def _mid_gop() -> None:
 
     def late(self: Hub, policy: Any, start: Any = None) -> Subscription:
         start = start or self.newest_mark()
-        if start is not None and start.seq:
+        if isinstance(start, int) and start:
+            start = min(start + _FRAMES_LATE, self.next_seq)
+        elif isinstance(start, Mark) and start.seq:
             start = evolve(start, seq=min(start.seq + _FRAMES_LATE, self.next_seq))
         return subscribe(self, policy, start)
 

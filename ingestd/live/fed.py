@@ -54,7 +54,7 @@ class Fed:
             if video is None or frame.track == video.number:
                 self._payload += len(frame.payload)
                 self._newest = max(self._newest, frame.timestamp)
-            elif frame.timestamp >= self._cuts[-1].timestamp:
+            elif frame.timestamp >= (self._cuts or [self.first])[-1].timestamp:
                 self._sound.append((frame.timestamp, len(frame.payload)))
         self._next = batch.end
         return len(self._cuts) > before

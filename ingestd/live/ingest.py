@@ -249,7 +249,6 @@ class Ingest:
         if begins:
             self.error = None
             self._recorder = chunk.recorder
-            # Before the first chunk there is nothing that a gap could follow.
             if self._lost_at is not None and not self._skipped and self.chunks:
                 self._gap(source, self._lost_why, None)
             if journal is not None:

@@ -187,7 +187,9 @@ def assert_nothing_failed(running: Daemon, status: dict[str, Any], server: RtmpS
     for child in (status["encoder"], *status["sinks"]):
         assert (child["state"], child["attempts"], child["restarts"]) == ("stopped", 1, 0), child
         assert child["last_error"] is None, child
-    assert [event for event in running.events() if event["level"] in ("warning", "error")] == []
+    told = [event for event in running.events() if event["level"] in ("warning", "error")]
+    # A busy machine draws fewer pictures, and is told so; that is no failure.
+    assert [event for event in told if event["event"] != "source_warning"] == []
     server.wait_idle()
     assert server.connections() == 1
     playlist = running.playlist.read_text()

@@ -66,7 +66,7 @@ async def wait_gone(pids: set[int]) -> None:
 
 @pytest.mark.usefixtures("no_processes_left")
 async def test_a_killed_daemon_leaves_all_that_it_had_written(tmp_path: Path, ffmpeg: str) -> None:
-    """After SIGKILL and a restart recordings play, a prefix of the control run; the journal is whole."""
+    """After SIGKILL and a restart the session goes on; recordings play, and have all that was accepted."""
     chunks = await card(ffmpeg, 12)
     control = read_video(await control_run(tmp_path / "control", chunks))
     pipeline = ENCODING + RAW + MKV + MP4 + HLS
@@ -86,21 +86,20 @@ async def test_a_killed_daemon_leaves_all_that_it_had_written(tmp_path: Path, ff
     assert sum(map(len, accepted)) >= status["bytes"]
 
     with daemon_again(running, pipeline) as running:
-        assert running.status()["state"] == "idle"
-        running.wait_event("recovery_finished")
-        recovered = {event["file"] for event in running.events("recording_recovered")}
-    assert running.exit_code == 0
-    assert journaled(journal) == accepted  # still there: completing the recordings from it comes later
-    mkv, mp4 = sorted(running.recordings)
-    assert {mkv.suffix, mp4.suffix} == {".mkv", ".mp4"}
-    assert recovered == {mkv.name, mp4.name}
+        assert running.status()["state"] == "interrupted"
+        assert running.status()["chunks"] == len(accepted)
+        assert running.stop() == 0
+    assert not journal.exists()
+    mkv, mp4, raw = sorted(running.recordings, key=lambda path: path.suffix)
+    assert (mkv.suffix, mp4.suffix) == (".mkv", ".mp4")
+    assert raw.read_bytes() == b"".join(accepted)
     for recording in (mkv, mp4):
         assert decode_errors(recording) == []
         frames = read_video(recording)
         assert continuous(frames)
         assert_same_frames(frames, control[: len(frames)])
-        # The encoder hands over within a second; nothing that the daemon had is lost.
-        assert frames[-1][0] > len(accepted) * 0.25 - 1.5
+        # A chunk ends inside an element: the last frame may not have come whole.
+        assert frames[-1][0] > len(accepted) * 0.25 - 0.25
         assert header_duration(recording) == pytest.approx(frames[-1][0], abs=0.15)
     sent = next(sink["sent_frames"] for sink in status["sinks"] if sink["name"] == "mkv")
     assert packets(mkv) >= sent
