@@ -144,11 +144,11 @@ async def the_recording_is_that_of(tmp_path: Path, running: Daemon, chunks: list
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.full)])
-async def test_the_daemon_is_killed_and_comes_back(tmp_path: Path, seed: int) -> None:
+async def test_the_daemon_is_killed_and_comes_back(tmp_path: Path, seed: int, card: list[bytes]) -> None:
     """On the same ports and state: what it acknowledged it has, and it gets the rest; none twice."""
     rng = random.Random(seed)
     print(f"seed {seed}")
-    chunks, port = material(3), free_port()
+    chunks, port = card, free_port()
     ingest = f'bind = "127.0.0.1:{port}"'
     async with trio.open_nursery() as nursery:
         with daemon(tmp_path, PIPELINE, ingest=ingest) as first:
@@ -173,7 +173,7 @@ async def test_the_daemon_is_killed_and_comes_back(tmp_path: Path, seed: int) ->
 async def publish_in_the_background(
     port: int, chunks: list[bytes], *, task_status: trio.TaskStatus[Run] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    async with publishing(port, chunks) as run:
+    async with publishing(port, chunks, 0.12) as run:
         task_status.started(run)
         await run.over.wait()
 

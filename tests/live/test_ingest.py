@@ -246,6 +246,20 @@ async def test_a_number_out_of_order_is_refused(tmp_path: Path, chunks: list[byt
             assert not made.ended
 
 
+async def test_a_loss_before_the_first_chunk_is_no_gap(tmp_path: Path, chunks: list[bytes]) -> None:
+    """Nothing was sent, so nothing is missing."""
+    async with desk(tmp_path) as made:
+        first = made.come(numbered=True)
+        await first.wait_accepted()
+        go(first)
+        await until(lambda: made.present == [True, False])
+        second = made.come(numbered=True, resumes=True)
+        assert (await second.wait_accepted()).next == 0
+        await second.chunks.send(Chunk(chunks[0], 0, 0))
+        await until(lambda: second.acknowledged == 1)
+        assert made.ingest.gap_count == 0
+
+
 async def test_another_client_counts_its_recorders_anew(tmp_path: Path, chunks: list[bytes]) -> None:
     """Without the token, recorder 0 is not the recorder 0 of before."""
     async with desk(tmp_path) as made:
