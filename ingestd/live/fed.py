@@ -7,6 +7,7 @@ import bisect
 from attrs import define, field, frozen
 
 from ingestd.live.batch import Batch
+from ingestd.live.hub import Hub
 from ingestd.media.frames import NS_PER_MS
 
 #: How far an EXTINF may be off: Matroska's times are whole milliseconds, EXTINF's whole microseconds.
@@ -78,3 +79,26 @@ class Fed:
     def forget_before(self, cut: Cut) -> None:
         """What lies before *cut* is listed."""
         del self._cuts[: bisect.bisect_left(self._cuts, cut.seq, key=lambda each: each.seq)]
+
+
+async def fed_from(program: Hub, begin: int) -> Fed | None:
+    """What an FFmpeg may have been fed of *program* as it is now, from the keyframe at *begin* (ns) on.
+
+    None if *program* has nothing there.
+    """
+    end, fed = program.next_seq, None
+    with program.subscribe("journal", program.mark_before(begin) or program.oldest_mark()) as subscription:
+        while subscription.cursor < end:
+            batch = await subscription.receive()
+            if fed is None:
+                starts = (
+                    seq
+                    for seq, frame in enumerate(batch.frames, batch.first)
+                    if frame.timestamp >= begin - NEAR and batch.configuration.starts_at(frame)
+                )
+                if (start := next(starts, None)) is None:
+                    continue
+                batch = batch.since(start)
+                fed = Fed.beginning(batch)
+            fed.add(batch)
+    return fed

@@ -11,11 +11,11 @@ import trio
 from attrs import define, field
 
 from ingestd.errors import AttemptFailed
-from ingestd.live.fed import NEAR, Cut, Fed
+from ingestd.live.fed import NEAR, Cut, Fed, fed_from
 from ingestd.live.hub import Hub
 from ingestd.live.listing import Listing, begins, damage, load, room, write_back
 from ingestd.live.notes import Notes
-from ingestd.live.sweep import cuts_in, discard
+from ingestd.live.sweep import cuts_in, discard, is_unfinished
 from ingestd.media.frames import NS_PER_S
 from ingestd.media.playlist import MediaPlaylist, Segment, cut_back, end_list, parse_media_playlist
 
@@ -132,12 +132,14 @@ class PlaylistFollower:
             if self._number >= 0:
                 await self._settle(end_list(cut_back(self._text, self._number)))
 
-    async def resume(self, program: Hub) -> None:
+    async def resume(self, program: Hub, *, checked: bool) -> None:
         """Go on with what an earlier daemon's writer of this session has left; what it noted counts.
 
-        Without a note that fits, all but the last segment counts, which may end anywhere: it is written
-        anew from where it says that it begins, or the one before it. If none does, the newest of *program*
-        is next.
+        And, if it was *checked*, so does what FFmpeg listed before it could be noted. The last segment may
+        end anywhere, because FFmpeg lists what it has when its daemon dies: it is written anew.
+
+        Without a note that fits, all but the last segment counts, from where it says that it begins, or
+        the one before it. If none does, the newest of *program* is next.
         """
         async with self._lock:
             note = await trio.to_thread.run_sync(self.notes.load) if self.notes is not None else None
@@ -148,6 +150,8 @@ class PlaylistFollower:
                 if not own or own[-1].sequence < self._number:
                     self._text = note["playlist"]
                     self._found = self._found if self._found and self._found.text == self._text else None
+                elif checked and self._end is not None:
+                    await self._catch_up(program, self._end)
             elif own:
                 log.warning("playlist_without_notes", path=str(self.path), segments=len(own))
                 newest = program.newest_mark()
@@ -161,6 +165,17 @@ class PlaylistFollower:
             # One that was ended by `close` may be complete.
             if not self.listed.ended or (own and own[-1].sequence > self._number):
                 await self._settle(cut_back(self._text, self._number))
+
+    async def _catch_up(self, program: Hub, end: int) -> None:
+        """Count what was listed after the last note, which tells of the segments up to *end* (ns)."""
+        self._fed = await fed_from(program, end)
+        if self._fed is None:
+            return
+        # FFmpeg opens a segment when it has cut the one before it, and closes it when its input ends.
+        unfinished = await trio.to_thread.run_sync(is_unfinished, self.path.parent, self.stem)
+        self._fed.ended = not unfinished
+        await self._count(final=False, exact=True)
+        self._fed = None
 
     @property
     def next_number(self) -> int:
@@ -215,8 +230,8 @@ class PlaylistFollower:
             self.broken = self.broken or cause
             self._full = True
 
-    async def _count(self, *, final: bool) -> None:
-        """Count the segments that are new, as far as they are sound."""
+    async def _count(self, *, final: bool, exact: bool = False) -> None:
+        """Count the segments that are new, as far as they are sound; *exact*: and each ends at a cut."""
         if self._end is None or self.broken is not None:
             return
         before = self._number
@@ -225,12 +240,13 @@ class PlaylistFollower:
             last = segment is new[-1]
             if last and self._fed is not None and self._fed.ended and not final:
                 break  # It may be the final one, which ends anywhere.
-            if not await self._count_one(segment, self._end, last=last, final=last and final):
+            ends_at_cut = exact or (last and not final)
+            if not await self._count_one(segment, self._end, exact=ends_at_cut, final=last and final):
                 break
         if self._number > before:
             await self._note()
 
-    async def _count_one(self, segment: Segment, begin: int, *, last: bool, final: bool) -> bool:
+    async def _count_one(self, segment: Segment, begin: int, *, exact: bool, final: bool) -> bool:
         # One that catches up lists and removes some between two looks: taken as long as this.
         unseen = segment.sequence - self._number - 1
         duration = round(segment.duration * NS_PER_S)
@@ -240,7 +256,7 @@ class PlaylistFollower:
                 start = await self._begins(segment, start) or start
             first = self._fed.nearest(start)
             cut = self._fed.end() if final else self._fed.nearest(first.timestamp + duration)
-            if last and not final and abs(cut.timestamp - first.timestamp - duration) > NEAR:
+            if exact and abs(cut.timestamp - first.timestamp - duration) > NEAR:
                 return False  # All but this end at keyframes: FFmpeg was ended in the middle of it.
             payload = cut.payload - first.payload
             self._largest = max(self._largest, payload)

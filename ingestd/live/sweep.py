@@ -45,6 +45,11 @@ def discard(directory: Path, stem: str, number: int) -> None:
             path.unlink(missing_ok=True)
 
 
+def is_unfinished(directory: Path, stem: str) -> bool:
+    """Whether session *stem* has a segment in *directory* that is still to be finished; blocking."""
+    return any(path.suffix == ".tmp" and _of(match, stem) for path, match in _media(directory))
+
+
 def cuts_in(playlist: MediaPlaylist, stem: str) -> int:
     """How many cuts the names of session *stem*'s segments in *playlist* tell of; see `Place.cuts`."""
     stems = [match["stem"] for segment in playlist.segments if (match := _SEGMENT.fullmatch(segment.uri))]

@@ -135,7 +135,7 @@ class Writer:
             return self.program.newest_mark()
         if (playlist := self.playlist) is not None:
             if playlist.end() is None:
-                await playlist.resume(self.program)
+                await playlist.resume(self.program, checked=self._checked)
             await playlist.refresh()
             end = playlist.end()
             if self._checked and playlist.reached is None and end is not None:

@@ -147,7 +147,7 @@ async def test_whatever_is_damaged(tmp_path: Path, seed: int) -> None:
     assert follower.reached is not None
     assert (follower.end(), follower.reached.seq) == (writing.time(end), 1000 + writing.starts[end])
     later = writing.follower
-    await later.resume(writing.hub(11))
+    await later.resume(writing.hub(11), checked=True)
     assert (later.next_number, later.end(), later.cuts) == (
         follower.next_number,
         follower.end(),
@@ -271,31 +271,73 @@ async def test_an_older_sessions_playlist_is_left_alone(writing: Writing, tmp_pa
     writing.show("#EXTM3U\n#EXTINF:2,\ns0-000000.ts\n#EXT-X-ENDLIST\n")
     before = (tmp_path / "index.m3u8").stat()
     follower = writing.follower
-    await follower.resume(writing.hub(2))
+    await follower.resume(writing.hub(2), checked=True)
     await follower.settle()
     await follower.close()
     assert follower.end() is None
     assert (tmp_path / "index.m3u8").stat() == before
 
 
-@pytest.mark.parametrize("orphan", [0, 1, 2])
-async def test_what_the_orphan_lists_is_cut_off(writing: Writing, tmp_path: Path, orphan: int) -> None:
-    """Only what was noted counts; the names of the rest are not used again."""
+@pytest.mark.parametrize("unfinished", [False, True])
+@pytest.mark.parametrize("orphan", [0, 1, 2, 4])
+async def test_what_was_listed_after_the_note(
+    writing: Writing, tmp_path: Path, orphan: int, *, unfinished: bool
+) -> None:
+    """It stays as it is listed, but for the last one, unless another had been begun: it may end anywhere."""
     follower = writing.follower
     await follower.begin(0, writing.fed(0, 9))
     for number in range(3):
         writing.segment(number, number)
     await follower.refresh()
-    noted = writing.text
     for number in range(3, 3 + orphan):
         writing.segment(number, number)
-    writing.show(f"{writing.text}#EXT-X-ENDLIST\n")
+    if unfinished:
+        (tmp_path / f"s1-{3 + orphan:06}.m4s.tmp").touch()
+    else:
+        writing.show(f"{writing.text}#EXT-X-ENDLIST\n")
     later = writing.follower
-    await later.resume(writing.hub(10))
-    assert (later.next_number, later.end(), later.cuts) == (3, writing.time(3), int(orphan > 0))
+    await later.resume(writing.hub(10), checked=True)
+    sound = 3 + orphan - (orphan > 0 and not unfinished)
+    cut_off = sound < 3 + orphan
+    assert (later.next_number, later.end(), later.cuts) == (sound, writing.time(sound), int(cut_off))
+    assert (later.reached.seq if later.reached else None) == (writing.starts[sound] if sound > 3 else None)
     await later.settle()
-    assert (tmp_path / "index.m3u8").read_text() == noted
-    assert there(tmp_path) == [f"s1-{number:06}.m4s" for number in range(3)]
+    assert listed(tmp_path) == [f"s1-{number:06}.m4s" for number in range(sound)]
+    assert set(listed(tmp_path)) <= set(there(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["short", "empty", "missing"])
+async def test_what_was_listed_after_the_note_and_is_damaged(writing: Writing, damage: str) -> None:
+    """It is written anew, with all that follows."""
+    follower = writing.follower
+    await follower.begin(0, writing.fed(0, 9))
+    writing.segment(0, 0)
+    await follower.refresh()
+    writing.segment(1, 1)
+    writing.segment(2, 2, damage=damage)
+    writing.segment(3, 3)
+    writing.segment(4, 4)
+    later = writing.follower
+    await later.resume(writing.hub(10), checked=True)
+    assert (later.next_number, later.end(), later.cuts) == (2, writing.time(2), 1)
+    assert listed(writing.folder) == ["s1-000000.m4s", "s1-000001.m4s"]
+
+
+@pytest.mark.parametrize(("checked", "journaled"), [(False, 10), (True, 3), (True, 2)])
+async def test_what_was_listed_after_the_note_and_cannot_be_known(
+    writing: Writing, journaled: int, *, checked: bool
+) -> None:
+    """Where no keyframe of the program says that a segment ends there, it is written anew."""
+    follower = writing.follower
+    await follower.begin(0, writing.fed(0, 9))
+    for number in range(2):
+        writing.segment(number, number)
+    await follower.refresh()
+    for number in range(2, 5):
+        writing.segment(number, number)
+    later = writing.follower
+    await later.resume(writing.hub(journaled), checked=checked)
+    assert (later.next_number, later.end(), later.reached) == (2, writing.time(2), None)
 
 
 async def test_a_note_that_is_older_than_the_window_is_of_no_use(writing: Writing) -> None:
@@ -308,7 +350,7 @@ async def test_a_note_that_is_older_than_the_window_is_of_no_use(writing: Writin
     for number in range(1, 8):
         writing.segment(number, number)
     later = writing.follower
-    await later.resume(writing.hub(9))
+    await later.resume(writing.hub(9), checked=True)
     assert later.next_number == 7
     assert later.end() == writing.time(8)
     assert listed(writing.folder) == ["s1-000005.m4s", "s1-000006.m4s"]

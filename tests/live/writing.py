@@ -195,6 +195,7 @@ class Viewer:
         self.stage = stage
         self.first = 0
         self.ended = False
+        self.names: dict[int, str] = {}
         self.violations: set[str] = set()
         self.kept = stage.directory / "kept"
         self.kept.mkdir()
@@ -213,6 +214,11 @@ class Viewer:
         if self.ended and not playlist.ended:
             self.violations.add("goes on after its end")
         self.first, self.ended = playlist.segments[0].sequence, playlist.ended
+        for number, name in self.names.items():
+            if any(segment.sequence == number and segment.uri != name for segment in playlist.segments):
+                self.violations.add(f"{name} was followed by others, and has another name now")
+        # The last one is the only one that FFmpeg may have ended because its daemon died.
+        self.names |= {segment.sequence: segment.uri for segment in playlist.segments[:-1]}
         for name in (*(segment.uri for segment in playlist.segments), playlist.init):
             if name and not (self.stage.hls / name).exists() and name in self.stage.text:
                 self.violations.add(f"{name} is listed, but not there")
