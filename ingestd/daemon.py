@@ -29,6 +29,7 @@ from ingestd.config import Address, Config
 from ingestd.control import server
 from ingestd.control.app import create_app
 from ingestd.errors import IngestdError
+from ingestd.events import Events
 from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
 from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
@@ -133,8 +134,9 @@ async def _run(
     services.start_soon(lag.run)
     services.start_soon(retain_forever, config)
     async with trio.open_nursery() as sessions:
-        streams = Streams(config, ffmpeg.path, writer, sessions)
-        revived = await revive(config, ffmpeg.path, writer)
+        events = Events(config.control.events)
+        streams = Streams(config, ffmpeg.path, writer, sessions, events)
+        revived = await revive(config, ffmpeg.path, writer, events)
         # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
         await services.start(_recover, config, ffmpeg, revived)
         for session in revived:

@@ -10,6 +10,7 @@ import trio
 from attrs import frozen
 
 from ingestd.config import Config
+from ingestd.events import Events
 from ingestd.live.journal import JournalWriter
 from ingestd.live.notes import Notes
 from ingestd.live.session import Session
@@ -38,7 +39,7 @@ def left_behind(state: Path) -> list[Left]:
     return list(found.values())
 
 
-async def revive(config: Config, ffmpeg: str, writer: JournalWriter) -> list[Session]:
+async def revive(config: Config, ffmpeg: str, writer: JournalWriter, events: Events) -> list[Session]:
     """The sessions that are to go on, for `ingestd.live.streams.Streams.start`.
 
     Each has its pipeline as it is now. One whose pipeline is gone stays as it is.
@@ -52,5 +53,6 @@ async def revive(config: Config, ffmpeg: str, writer: JournalWriter) -> list[Ses
                 cause=f"there is no pipeline {left.saved['pipeline']!r}", directory=str(left.directory),
             )  # fmt: skip
             continue
-        sessions.append(Session(left.stream, config, pipeline, ffmpeg, writer, id=left.id, saved=left.saved))
+        session = Session(left.stream, config, pipeline, ffmpeg, writer, events, id=left.id, saved=left.saved)
+        sessions.append(session)
     return sessions

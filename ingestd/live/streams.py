@@ -10,6 +10,7 @@ from attrs import define, field
 
 from ingestd.config import Config, StreamConfig
 from ingestd.errors import PublishRefused
+from ingestd.events import Events
 from ingestd.live.ingest import Seat
 from ingestd.live.journal import JournalWriter
 from ingestd.live.publication import RESUME_REFUSED, SESSION_OVER, Item, Publication, Resume
@@ -30,6 +31,7 @@ class Streams:
     ffmpeg: str
     journal_writer: JournalWriter
     nursery: trio.Nursery
+    events: Events = field(factory=Events)
     sessions: dict[str, Session] = field(factory=dict)
     draining: bool = False
     _running: set[str] = field(factory=set)
@@ -77,7 +79,7 @@ class Streams:
         if len(self._running) >= self.config.ingest.max_streams:
             raise PublishRefused(TOO_MANY_STREAMS, "the server has reached its limit of live streams")
         pipeline = self.config.pipelines[stream.pipeline]
-        session = Session(stream.name, self.config, pipeline, self.ffmpeg, self.journal_writer)
+        session = Session(stream.name, self.config, pipeline, self.ffmpeg, self.journal_writer, self.events)
         self.start(session)
         return session
 
