@@ -1,4 +1,4 @@
-"""What happens to streams, sinks and recordings: numbered events for the API, webhooks and the registry."""
+"""A session: one stream's live run, from its publisher's first byte to the last byte of its last sink.
 
 Its nursery tree:
 
