@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,6 +41,7 @@ from ingestd.live.revival import revive
 from ingestd.live.session import Session
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
+from ingestd.registry.directory import Directory, declared
 from ingestd.sources import websocket
 from ingestd.state_lock import state_lock
 
@@ -132,11 +134,13 @@ async def _run(
     await services.start(writer.run)
     lag = LoopLag()
     services.start_soon(lag.run)
-    services.start_soon(retain_forever, config)
+    directory = Directory(declared(config.streams.values(), time.time()))
+    directory.loaded = True
+    services.start_soon(retain_forever, config, directory)
     async with trio.open_nursery() as sessions:
         events = Events(config.control.events)
-        streams = Streams(config, ffmpeg.path, writer, sessions, events)
-        revived = await revive(config, ffmpeg.path, writer, events)
+        streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
+        revived = await revive(config, directory, ffmpeg.path, writer, events)
         # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
         await services.start(_recover, config, ffmpeg, revived)
         for session in revived:
