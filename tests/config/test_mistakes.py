@@ -180,7 +180,8 @@ PIPELINE = [
     ),
     (
         '[[sinks]]\ntype = "rtmp"\nurl = "rtmp://example.org/app"',
-        "sinks.rtmp.key_file: is missing: the URL ends with its application; add key_file, key or per_stream = true",
+        "sinks.rtmp.key_file: is missing: the URL ends with its application; "
+        "add key_file, key or per_stream = true",
     ),
     (
         '[[sinks]]\ntype = "mux"',
