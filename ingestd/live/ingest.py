@@ -249,7 +249,7 @@ class Ingest:
         if begins:
             self.error = None
             self._recorder = chunk.recorder
-            if self._lost_at is not None and not self._skipped and self.chunks:
+            if self._lost_at is not None and not (self._skipped or chunk.follows) and self.chunks:
                 self._gap(source, self._lost_why, None)
             if journal is not None:
                 journal.partial = 0
