@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ingestd.registry.database import Database
@@ -16,7 +17,7 @@ from tests.registry.tools import SEALER
 
 STREAMS = 100
 
-#: Creates and changes streams, and says of each when it is stored.
+#: Creates and changes streams, each when it is told to by a byte, and says of each when it is stored.
 _WRITER = """
 import sys, trio
 from functools import partial
@@ -28,37 +29,43 @@ from ingestd.registry.model import Target
 from ingestd.registry.streams import add_stream, change_stream
 from tests.registry.tools import SEALER, stream
 
-async def main(url, state, first, last):
+async def main(url, state, *numbers):
     database = Database(url, Path(state))
     await database.open(migrate)
     turn = trio.Semaphore(4)
     async def work(number):
         async with turn:
+            await trio.to_thread.run_sync(sys.stdin.buffer.read, 1)
             made = stream(f"s{number:03}", targets=(Target(sink="mux", key=str(number)),))
             await database.run(add_stream, made, SEALER)
             print("created", number, flush=True)
             await database.run(change_stream, evolve(made, title="changed", updated=2.0), SEALER)
             print("changed", number, flush=True)
     async with trio.open_nursery() as nursery:
-        for number in range(int(first), int(last)):
-            nursery.start_soon(work, number)
+        for number in numbers:
+            nursery.start_soon(work, int(number))
 
 trio.run(main, *sys.argv[1:])
 """
 
 
-def killed_after(lines: int, url: str, state: Path, first: int) -> Iterator[tuple[int, str]]:
-    """What a writer that begins with stream *first* says before it is killed, some time after *lines*."""
+def killed_after(lines: int, url: str, state: Path, numbers: set[int]) -> Iterator[tuple[int, str]]:
+    """What a writer of the streams *numbers* says before it is killed, soon after it has said *lines*."""
     with subprocess.Popen(
-        [sys.executable, "-c", _WRITER, url, state, str(first), str(STREAMS)],
-        stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
+        [sys.executable, "-c", _WRITER, url, state, *map(str, numbers)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=Path(__file__).parents[2],
     ) as process:  # fmt: skip
+        assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.write(b"++++")  # as many at once, and never more: the kill comes in time
         for count, line in enumerate(process.stdout, 1):
             what, number = line.decode().split()
             yield int(number), what
             if count == lines:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
+            elif what == "changed":
+                with suppress(BrokenPipeError):  # it has died, or is done
+                    process.stdin.write(b"+")
     assert process.returncode in (0, -signal.SIGKILL)
 
 
@@ -75,12 +82,12 @@ async def test_what_was_answered_survives_a_kill(url: str, tmp_path: Path) -> No
     there: dict[int, Stream] = {}
     chance = random.Random(5)
     lives = 0
-    while (first := max(there, default=-1) + 1) < STREAMS:
+    while missing := set(range(STREAMS)) - there.keys():
         lives += 1
-        answered.update(killed_after(chance.randint(1, 30), url, tmp_path, first))
+        answered.update(killed_after(chance.randint(10, 40), url, tmp_path, missing))
         there = await stored(url, tmp_path)
         for number, what in answered.items():
             found = there[number]
             assert found.targets == (Target(sink="mux", key=str(number)),)
             assert what == "created" or found.title == "changed"
-    assert lives >= 3
+    assert lives >= 5
