@@ -86,6 +86,8 @@ class Control:
     bind: Address = Address(host="127.0.0.1", port=8080)
     public_url: str = ""
     allow_unauthenticated: bool = False
+    # kept for those who ask what happened since
+    events: int = field(default=1000, validator=number_between(10, 100_000, zero="none"))
 
 
 @frozen(slots=True, kw_only=True)

@@ -30,7 +30,7 @@ LAYERS = (
     ("structure",),
     ("config",),
     ("ranges", "credentials", "database_url"),
-    ("errors", "names", "units", "log_ring", "state_lock"),
+    ("errors", "events", "names", "units", "log_ring", "state_lock"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 

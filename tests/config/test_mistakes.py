@@ -180,11 +180,13 @@ PIPELINE = [
     ),
     (
         '[[sinks]]\ntype = "rtmp"\nurl = "rtmp://example.org/app"',
-        "sinks.rtmp.key_file: is missing: the URL ends with its application; add key_file or key",
+        "sinks.rtmp.key_file: is missing: the URL ends with its application; "
+        "add key_file, key or per_stream = true",
     ),
     (
         '[[sinks]]\ntype = "mux"',
-        "sinks.mux.key_file: is missing: expected key_file (or key) with Mux's stream key",
+        "sinks.mux.key_file: is missing: expected key_file (or key) with Mux's stream key, "
+        "or per_stream = true",
     ),
     (
         '[[sinks]]\ntype = "mux"\nkey = "k"\nregion = "eu"',
