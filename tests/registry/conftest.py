@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,14 @@ from tests.support.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> str:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test twice: with SQLite ("" is its URL), and with PostgreSQL."""
     if request.param == "sqlite":
-        return ""
+        yield ""
+        return
     server: Postgres = request.getfixturevalue("postgres")
-    return server.new_database()
+    with server.empty_database() as url:
+        yield url
 
 
 @pytest.fixture

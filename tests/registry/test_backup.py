@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sqlite3
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -209,15 +211,18 @@ def test_postgresql_has_tools_of_its_own(tmp_path: Path) -> None:
 
 def test_these_tools_do_it(tmp_path: Path, postgres: Postgres) -> None:
     """The very commands that are shown, with the server's programs."""
-    import shlex
-    import subprocess
+    with postgres.empty_database() as url:
+        dump_and_restore(tmp_path, url)
 
-    url, file = postgres.new_database(), tmp_path / "dump"
+
+def dump_and_restore(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "dump"
     config = write(tmp_path, f'[database]\nurl = "{url}"\n')
     change(tmp_path, add="one", url=url)
     for command in ("backup", "restore"):
         words = shlex.split(run(command, file, "--config", config).stderr.splitlines()[1])
         words[0] = postgresql(words[0])
         subprocess.run(words, check=True, timeout=60, capture_output=True)
-        change(tmp_path, add="two", drop="one", url=url) if command == "backup" else None
+        if command == "backup":
+            change(tmp_path, add="two", drop="one", url=url)
     assert streams(tmp_path, url) == [stream("one")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,14 +124,15 @@ def there_and_back(connection: Connection, row: object) -> object:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def migrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """For Hypothesis, which runs a test often: one that stays."""
-    url = ""
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.new_database()
-    database = Database(url, tmp_path_factory.mktemp("rows"))
-    trio.run(database.open, migrate)
-    yield database
-    trio.run(database.close)
+    with ExitStack() as held:
+        url = ""
+        if request.param == "postgresql":
+            server: Postgres = request.getfixturevalue("postgres")
+            url = held.enter_context(server.empty_database())
+        database = Database(url, tmp_path_factory.mktemp("rows"))
+        trio.run(database.open, migrate)
+        yield database
+        trio.run(database.close)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
