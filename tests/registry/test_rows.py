@@ -206,12 +206,21 @@ def count(connection: Connection, table: str) -> int:
 # Sessions
 
 
-async def test_a_session_is_not_taken_back_in_time(database: Database) -> None:
-    """A row that comes late, from a file for instance, does not undo a newer one."""
+async def test_a_session_that_has_ended_is_not_taken_back_in_time(database: Database) -> None:
+    """A row that comes late, from a file for instance, does not put it on air; one that is newer does."""
     ended = session(state="ended", ended=5.0, updated=5.0)
     await database.run(keep_sessions, [ended])
-    await database.run(keep_sessions, [session()])
+    await database.run(keep_sessions, [session(updated=4.9)])
     assert await database.read(find_session, "booth", "s1") == ended
+    await database.run(keep_sessions, [session(updated=5.0)])
+    assert await database.read(find_session, "booth", "s1") == session(updated=5.0)
+
+
+async def test_a_clock_that_was_put_back_keeps_no_session_on_air(database: Database) -> None:
+    await database.run(keep_sessions, [session(updated=5000.0)])
+    for row in (session(chunks=9, updated=1400.0), session(state="ended", ended=1500.0, updated=1500.0)):
+        await database.run(keep_sessions, [row])
+        assert await database.read(find_session, "booth", "s1") == row
 
 
 async def test_two_streams_may_begin_a_session_at_the_same_moment(database: Database) -> None:
