@@ -87,8 +87,8 @@ async def serve(
     """Run until SIGTERM, SIGINT or `Running.stop`; then end every session within ``shutdown.timeout``.
 
     *ring* has the log events that ``/v1/logs`` shows (from `ingestd.logs.configure`).
-    Raises `FfmpegMissing`, `StateUnusable`, `RegistryUnusable` and `CannotListen`. On return no process and no task of
-    it is left.
+    Raises `FfmpegMissing`, `StateUnusable`, `RegistryUnusable` and `CannotListen`. On return no process and
+    no task of it is left.
     """
     state = config.storage.state_dir
     with ExitStack() as held:
