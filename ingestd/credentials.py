@@ -13,6 +13,7 @@ CREDENTIAL = "credential:"
 SECRET = re.compile(r"[!-~]{1,1024}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}", re.ASCII)
 _LONGEST = 4096
+_MOST = 8
 
 
 class CredentialError(IngestdError):
@@ -43,6 +44,27 @@ def read_secret(spec: str) -> str:
 
     Raises `CredentialError` when the file cannot be read, is empty, or holds more than one line.
     """
+    path, text = _content(spec)
+    if SECRET.fullmatch(text) is None:
+        raise CredentialError(f"{path} holds no usable key; expected one line of printable ASCII, no spaces")
+    return text
+
+
+def read_secrets(spec: str) -> tuple[str, ...]:
+    """The secrets in the file that *spec* names, one a line: while one is replaced by another, both are good.
+
+    Raises `CredentialError` when the file cannot be read, is empty, or holds anything else, or more than 8.
+    """
+    path, text = _content(spec)
+    secrets = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if len(secrets) > _MOST or not all(SECRET.fullmatch(secret) for secret in secrets):
+        raise CredentialError(
+            f"{path} holds no usable secrets; expected up to {_MOST} lines of printable ASCII, no spaces"
+        )
+    return secrets
+
+
+def _content(spec: str) -> tuple[Path, str]:
     path = locate(spec)
     try:
         with path.open("rb") as file:
@@ -52,6 +74,4 @@ def read_secret(spec: str) -> str:
     text = content.decode("ascii", "replace").strip()
     if not text:
         raise CredentialError(f"{path} is empty; expected the key in it")
-    if SECRET.fullmatch(text) is None:
-        raise CredentialError(f"{path} holds no usable key; expected one line of printable ASCII, no spaces")
-    return text
+    return path, text
