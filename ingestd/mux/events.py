@@ -54,7 +54,7 @@ class SimulcastEvent:
 
 @frozen(slots=True, kw_only=True)
 class AssetEvent:
-    """*what* happened to a recording of a live stream: ``created``, ``ready``, ``live_stream_completed``, …."""
+    """*what* happened to a recording of a live stream: ``ready``, ``live_stream_completed``, …."""
 
     id: str
     at: float
@@ -100,10 +100,11 @@ def _event(table: Mapping[str, Any]) -> MuxEvent:
     owner = data.get("live_stream_id")
     if kind.startswith(_SIMULCAST):
         what = kind.removeprefix(_SIMULCAST)
-        severity = data.get("error_severity")
+        # Whose it is stands in one place or the other.
+        owner = owner or about.get("id")
         return SimulcastEvent(
-            id=number, at=at, what=what, target_id=identifier(data.get("id") or about.get("id")),
-            stream_id=identifier(owner) if owner else "", severity=_word(severity),
+            id=number, at=at, what=what, target_id=identifier(data.get("id")),
+            stream_id=identifier(owner), severity=_word(data.get("error_severity")),
         )  # fmt: skip
     if kind.startswith(_LIVE):
         passthrough = data.get("passthrough")

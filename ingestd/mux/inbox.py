@@ -53,7 +53,7 @@ class Inbox:
         self._expire()
         if isinstance(event, OtherEvent):
             return "ignored"
-        stream_id = self._owner(event)
+        stream_id = event.stream_id
         if stream_id not in self._newest:
             if len(self._held) >= self.hold:
                 self._held.popleft()
@@ -103,14 +103,6 @@ class Inbox:
                 targets.popitem(last=False)
         self.apply(event)
         return "applied"
-
-    def _owner(self, event: _About) -> str:
-        """Whose *event* is: a simulcast target's may not say."""
-        if isinstance(event, SimulcastEvent) and not event.stream_id:
-            for stream_id, targets in self._targets.items():
-                if event.target_id in targets:
-                    return stream_id
-        return event.stream_id
 
     def _expire(self) -> None:
         now = self.clock()

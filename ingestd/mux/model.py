@@ -51,7 +51,7 @@ class LiveStream:
     stream_key: str = field(repr=False)
     playback_ids: tuple[PlaybackId, ...]
     latency_mode: str
-    reconnect_window: float
+    reconnect_window: float | None
     passthrough: str
     simulcast_targets: tuple[SimulcastTarget, ...]
     answered: float | None = None
@@ -153,5 +153,5 @@ def _list(table: Mapping[str, Any], key: str) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _seconds(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and 0 <= value <= 1e9 else 0.0
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1e9 else None

@@ -51,9 +51,9 @@ def verify(
         )
     off = float(time) - now
     if abs(off) > tolerance:
-        when = "old" if off < 0 else "ahead"
+        when = f"{abs(off):.0f} s {'old' if off < 0 else 'ahead'}"
         raise SignatureWrong(
-            f"the signature is {abs(off):.0f} s {when}; expected at most {tolerance:g} s: is this clock right?"
+            f"the signature is {when}; expected {tolerance:g} s at most; is this machine's clock right?"
         )
 
 
