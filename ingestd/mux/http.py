@@ -95,11 +95,20 @@ class Http:
 
 
 async def _read(response: httpx.Response) -> bytes:
+    """The body. Raises `Failed` for one that is too long."""
     content = bytearray()
-    async for chunk in response.aiter_raw():
-        content += chunk
-        if len(content) > LARGEST_ANSWER:
-            raise Failed(f"Mux's answer is longer than {LARGEST_ANSWER} bytes; is mux.api right?", done=True)
+    try:
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > LARGEST_ANSWER:
+                # The loop ends by it. Leaving the loop would not end what it goes through further down.
+                await response.aclose()
+                del content[LARGEST_ANSWER + 1 :]
+    except httpx.HTTPError:
+        if len(content) <= LARGEST_ANSWER:
+            raise
+    if len(content) > LARGEST_ANSWER:
+        raise Failed(f"Mux's answer is longer than {LARGEST_ANSWER} bytes; is mux.api right?", done=True)
     return bytes(content)
 
 
