@@ -40,7 +40,7 @@ def blueprint(receiver: Receiver) -> Blueprint:
             return _refused(problem(401, "Unauthorized", str(error)), error)
         except MuxUnauthorised as error:
             return problem(503, "Service Unavailable", str(error))
-        return Response(status=204)
+        return Response("", 204)
 
     return blueprint
 

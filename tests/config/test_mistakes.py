@@ -13,8 +13,8 @@ MAIN = [
     ("[ingst]\n", 'ingst: unknown key, did you mean "ingest"?'),
     (
         "[zzz]\n",
-        "zzz: unknown key; known: control, ffmpeg, hub, ingest, journal, log, pipelines, shutdown, storage, "
-        "streams, supervisor",
+        "zzz: unknown key; known: control, ffmpeg, hub, ingest, journal, log, mux, pipelines, shutdown, "
+        "storage, streams, supervisor",
     ),
     ('[ingest]\nBind = "x"', 'ingest.Bind: unknown key, did you mean "bind"?'),
     ('[storage]\nwhere = "x"', "storage.where: unknown key; known: state_dir"),
@@ -184,7 +184,8 @@ PIPELINE = [
     ),
     (
         '[[sinks]]\ntype = "mux"',
-        "sinks.mux.key_file: is missing: expected key_file (or key) with Mux's stream key",
+        "sinks.mux.key_file: is missing: expected key_file (or key) with Mux's stream key; or "
+        "mux.token_id_file and mux.token_secret_file, with which each stream gets its own",
     ),
     (
         '[[sinks]]\ntype = "mux"\nkey = "k"\nregion = "eu"',

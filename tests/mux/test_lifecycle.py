@@ -131,7 +131,7 @@ async def test_a_create_that_was_cancelled_in_the_middle_too(tmp_path: Path) -> 
 
 
 async def test_a_refusal_leaves_nothing(tmp_path: Path) -> None:
-    async with lifecycle(tmp_path) as (fake, life):
+    async with lifecycle(tmp_path) as (_, life):
         with pytest.raises(MuxRefused):
             async with life.creating("cam", "mux", 1.0, attrs.evolve(OPTIONS, reconnect_window=9999.0)):
                 pass

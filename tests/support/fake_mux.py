@@ -99,14 +99,18 @@ class FakeMux:
             "attempts": [],
         }
 
+    def sign(self, body: bytes, secret: str = WEBHOOK_SECRET, at: float | None = None) -> str:
+        """The header for *body*."""
+        stamp = str(int(time.time() if at is None else at))
+        mac = hmac.new(secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+        return f"t={stamp},v1={mac}"
+
     async def deliver(
         self, event: dict[str, Any], *, secret: str = WEBHOOK_SECRET, signed_at: float | None = None
     ) -> int:
         """Send *event* signed with *secret*, as if at *signed_at*; the status of the answer."""
         body = json.dumps(event).encode()
-        stamp = str(int(time.time() if signed_at is None else signed_at))
-        mac = hmac.new(secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
-        headers = {"Mux-Signature": f"t={stamp},v1={mac}", "Content-Type": "application/json"}
+        headers = {"Mux-Signature": self.sign(body, secret, signed_at), "Content-Type": "application/json"}
         async with httpx.AsyncClient(trust_env=False) as client:
             response = await client.post(self.webhook_url, content=body, headers=headers)
         self.answers.append(response.status_code)
