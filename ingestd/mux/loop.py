@@ -51,7 +51,7 @@ Find = Callable[[str], Linked | None]
 class MuxLoop:
     """`hear` listens to `Events`, `receive` to webhooks, `status` is for the API; `run` does the rest.
 
-    *find* is asked when a stream is told to be created, updated or deleted.
+    *find* is asked when a stream is told to be created, updated or deleted: it must know of that by then.
     """
 
     def __init__(self, config: MuxConfig, api: Api, find: Find) -> None:
@@ -72,7 +72,10 @@ class MuxLoop:
     async def run(
         self, streams: Iterable[str] = (), *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Watch until cancelled, beginning with *streams*. Call `drain` before, or ends may go untold."""
+        """Watch until cancelled, beginning with *streams*. Call `drain` before, or ends may go untold.
+
+        The API's client must outlive it.
+        """
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -114,7 +117,8 @@ class MuxLoop:
             self.follow(event.stream)
         standing = self._streams.get(event.stream)
         session = event.data.get("session")
-        if standing is None or not isinstance(session, str):
+        # A recording may be ready long after its session.
+        if standing is None or not isinstance(session, str) or noun not in ("stream", "sink"):
             return
         if standing.begun(session):
             # To tell Mux of the last one's end now would end this one's recording.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -84,8 +85,10 @@ class Standing:
     def event(self, event: LiveStreamEvent) -> None:
         """A webhook that counts."""
         self.heard = trio.current_time()
+        # After an end of ours, that our connection is gone is no news: nothing is waited for.
+        ended = event.what == "disconnected" and self.status in ("idle", "disabled", "deleted")
         if event.what in _STATUS:
-            self.enter(_STATUS[event.what])
+            self.enter(self.status if ended else _STATUS[event.what])
 
     def answered(self, status: str) -> None:
         """What a GET said: ``idle``, ``active`` or ``disabled``. Webhooks tell more than that."""
@@ -137,6 +140,6 @@ class Standing:
         return {
             "stream_id": self.stream_id,
             "status": self.status,
-            "since": round(self.since, 3),
+            "since": datetime.fromtimestamp(self.since, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
             "warning": self.warning.value if self.warning else None,
         }

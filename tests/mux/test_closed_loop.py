@@ -74,11 +74,11 @@ async def home(
     directory: Path, rtmps: RtmpServer, ffmpeg: str, *, early: bool = False, **changes: Any
 ) -> AsyncIterator[Home]:
     """A stream made through `Lifecycle`, and its loop. The reconnect window is 5 s at the fake."""
-    async with fake_mux() as fake, trio.open_nursery() as nursery:
+    async with fake_mux() as fake:
         config = mux_config(directory, fake.api, **{"reconnect_window": 5.0, "active_within": 1.0, **changes})
         links: dict[str, Linked] = {}
         seen: list[str] = []
-        async with MuxClient(config) as client:
+        async with MuxClient(config) as client, trio.open_nursery() as nursery:
             loop = MuxLoop(config, client, links.get)
             await nursery.start(loop.run)
             fake.webhook_url, fake.early = await listen(nursery, config, loop), early
@@ -97,6 +97,7 @@ async def home(
                 nursery.start_soon(fake.follow, rtmps)
                 yield Home(fake, client, loop, streams, made, life, seen)
                 streams.drain()
+            await loop.drain()
             nursery.cancel_scope.cancel()
 
 
@@ -154,6 +155,7 @@ async def test_a_broadcast_from_create_to_complete(
         assert time.monotonic() - began < 5, "the reconnect window was waited for"
         await all_.loop.drain()
         assert rtmp_server.connections(all_.made.target.key) == 1
+        assert all_.fake.completed_early == [False]
         told = all_.fake.told(all_.stream_id)
         assert told == ["created", "connected", "recording", "active", "disconnected", "idle"]
         assert all_.fake.requests.count(f"PUT /video/v1/live-streams/{all_.stream_id}/complete") == 1

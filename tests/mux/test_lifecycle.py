@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from ingestd.config import SupervisorConfig
 from ingestd.mux.client import MuxClient
@@ -136,6 +137,38 @@ async def test_a_refusal_leaves_nothing(tmp_path: Path) -> None:
             async with life.creating("cam", "mux", 1.0, attrs.evolve(OPTIONS, reconnect_window=9999.0)):
                 pass
         assert life.left == 0
+
+
+async def test_so_many_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest is in the log alone then."""
+    monkeypatch.setattr("ingestd.mux.lifecycle._MOST_LEFT", 2)
+    async with lifecycle(tmp_path, max_retries=0) as (fake, life):
+        for number in range(3):
+            fake.fault("DELETE .*")
+            with pytest.raises(MuxUnavailable):
+                await life.delete(
+                    "cam", MuxLink(stream_id=f"L{number}", latency_mode="low", reconnect_window=1)
+                )
+        assert life.left == 2
+
+
+async def test_what_was_left_behind_is_swept_each_minute(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """As long as it runs."""
+    config = mux_config(tmp_path, "http://x", max_retries=0)
+    deleted: list[str] = []
+
+    class Client(MuxClient):
+        async def delete(self, stream_id: str) -> None:
+            deleted.append(stream_id)
+            if len(deleted) < 3:
+                raise MuxUnavailable("down")
+
+    life = Lifecycle(config, QUICK, Client(config))
+    with pytest.raises(MuxUnavailable):
+        await life.delete("cam", MuxLink(stream_id="L", latency_mode="low", reconnect_window=1))
+    with trio.move_on_after(1000):
+        await life.run()
+    assert (deleted, life.left) == (["L"] * 3, 0)
 
 
 async def test_disable_enable_reset_and_delete_follow(tmp_path: Path) -> None:

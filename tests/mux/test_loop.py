@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -102,6 +103,8 @@ async def test_active_in_time_is_no_warning(autojump_clock: MockClock) -> None:
         await trio.sleep(20)
         assert home.mux.asked == []
         assert home.status.items() >= {"stream_id": "L1", "status": "active", "warning": None}.items()
+        assert datetime.fromisoformat(home.status["since"]).timestamp() <= time.time()
+        assert home.status["since"].endswith("Z")
 
 
 async def test_not_active_after_active_within(autojump_clock: MockClock) -> None:
@@ -380,6 +383,31 @@ async def test_a_webhook_before_the_create_was_answered_counts(autojump_clock: M
         found = home.loop.status("new")
         assert found is not None
         assert found["status"] == "disabled"
+
+
+@pytest.mark.parametrize("ended", ["idle", "disabled", "deleted"])
+async def test_a_connection_that_goes_after_the_end_is_no_news(ended: str, autojump_clock: MockClock) -> None:
+    """``complete`` was faster than Mux's noticing that we have hung up."""
+    async with house() as home:
+        home.webhook("active", at=1)
+        home.webhook(ended, at=2)
+        assert home.webhook("disconnected", at=3) == "applied"
+        assert home.status["status"] == ended
+        home.webhook("connected", at=4)
+        home.webhook("disconnected", at=5)
+        assert home.status["status"] == "disconnected"
+
+
+async def test_a_recording_of_an_earlier_session_changes_nothing(autojump_clock: MockClock) -> None:
+    """It may be ready only when the next one has long begun."""
+    async with house() as home:
+        home.sink("running", session="s2")
+        home.events.tell("recording.ready", "cam", session="s1", name="archive")
+        await trio.sleep(31)
+        assert home.warning == "not_active"
+        home.stream("ended", session="s2")
+        await home.loop.drain()
+        assert len(home.mux.completed) == 1
 
 
 async def test_late_webhooks_do_not_overturn(autojump_clock: MockClock) -> None:

@@ -63,6 +63,9 @@ class FakeMux:
     early: bool = False
     _faults: list[tuple[re.Pattern[str], Fault]] = field(factory=list)
     _nursery: trio.Nursery = field(init=False)
+    #: For each ``complete``: whether somebody still pushed, as the RTMP server sees it.
+    completed_early: list[bool] = field(factory=list)
+    _server: RtmpServer | None = None
     _numbers: int = 0
     _connected: set[str] = field(factory=set)
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
@@ -141,6 +144,7 @@ class FakeMux:
     async def follow(self, server: RtmpServer) -> None:
         """See at *server* what is being pushed, for ever."""
         pushing: set[str] = set()
+        self._server = server
         while True:
             for stream in list(self.streams.values()):
                 key = stream["stream_key"]
@@ -224,6 +228,7 @@ class FakeMux:
                 await self._tell("deleted", number)
                 return Reply(204)
             case "PUT", ["complete"]:
+                await self._notice_end(stream["stream_key"])
                 if stream["status"] == "active":
                     await self._idle(stream)
                 return _json(200, {})
@@ -296,6 +301,17 @@ class FakeMux:
             return _error(404, "not_found", "no such thing")
         things[:] = [thing for thing in things if thing["id"] != number]
         return Reply(204)
+
+    async def _notice_end(self, key: str) -> None:
+        """An encoder that has hung up has hung up, though `follow` has not looked yet."""
+        if self._server is None:
+            return
+        with trio.move_on_after(1):
+            while self._server.publishing(key):  # noqa: ASYNC110  a log file is looked at
+                await trio.sleep(0.02)
+        self.completed_early.append(self._server.publishing(key))
+        if not self._server.publishing(key):
+            await self.push_ends(key)
 
     async def _close_window(self, stream: dict[str, Any], seconds: float) -> None:
         await trio.sleep(seconds)
