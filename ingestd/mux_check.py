@@ -17,27 +17,16 @@ def check_mux(
     path: Path,
     mux: MuxConfig,
     supervisor: SupervisorConfig,
-    directory: Path,
     pipelines: Mapping[str, Pipeline | None],
     report: Report,
 ) -> None:
-    """Note what of ``[mux]`` in *path*, and of the *pipelines* in *directory*, cannot work."""
+    """Note what of ``[mux]`` in *path* cannot work, by itself or with *supervisor* and the *pipelines*."""
     _check_files(path, mux, report)
     if problem := api_problem(mux.api):
         report.add(path, "mux.api", problem)
-    patience = 0.0
-    for name, pipeline in pipelines.items():
-        for sink in pipeline.sinks if pipeline is not None else ():
-            if sink.type != "mux":
-                continue
-            patience = max(patience, sink.timeout)
-            if not (mux.enabled or sink.key or sink.key_file):
-                report.add(
-                    report.shown(directory / f"{name}.toml"),
-                    f"sinks.{sink.name}.key_file",
-                    "is missing: expected key_file (or key) with Mux's stream key; or mux.token_id_file and "
-                    "mux.token_secret_file, with which each stream gets its own",
-                )
+    # One with a key belongs to a live stream that somebody else has made.
+    sinks = [sink for pipeline in pipelines.values() if pipeline is not None for sink in pipeline.sinks]
+    patience = max((sink.timeout for sink in sinks if sink.type == "mux" and sink.per_stream), default=0.0)
     if mux.enabled and patience and (problem := window_problem(mux.reconnect_window, supervisor, patience)):
         report.add(path, "mux.reconnect_window", problem)
 

@@ -88,6 +88,7 @@ class Supervisor:
     _failures: int = 0
     _progress_since: float | None = None
     _progressed: float = 0.0
+    _attempt: trio.CancelScope | None = None
 
     async def run(self, attempt: Attempt) -> None:
         """Return at the attempt's regular end.
@@ -96,14 +97,30 @@ class Supervisor:
         attempt under way is cancelled (and ends its process).
         """
         try:
-            while not await self._one(attempt):
-                pass
+            done = False
+            while not done:
+                with trio.CancelScope() as self._attempt:
+                    done = await self._one(attempt)
         except BaseException:
+            self._attempt = None
             # Cancelled, most likely: nobody runs attempts any more. A failure stays one.
             if self.health.state is not State.FAILED:
                 self.health.enter(State.STOPPED)
             raise
+        self._attempt = None
         self.health.enter(State.STOPPED)
+
+    def restart(self) -> bool:
+        """End the attempt under way, or the wait for the next, which begins at once as if it were the first.
+
+        False if there are no attempts any more.
+        """
+        if self._attempt is None:
+            return False
+        self._failures = 0
+        log.info("child_restart_asked", stream=self.health.stream, child=self.health.name)
+        self._attempt.cancel()
+        return True
 
     async def _one(self, attempt: Attempt) -> bool:
         """One attempt, and the wait after it if it failed; True if it came to the regular end."""

@@ -6,9 +6,6 @@ from typing import ClassVar, Literal
 
 from attrs import field, frozen
 
-from ingestd.errors import FatalFailure
-from ingestd.media.frames import Track
-from ingestd.sinks.base import Output, Place
 from ingestd.sinks.push import PushSink, masked_url, url_problem
 
 _HOSTS = {
@@ -21,10 +18,7 @@ _HOSTS = {
 
 @frozen(slots=True, kw_only=True)
 class MuxSink(PushSink):
-    """A Mux live stream, by its stream key: the sink's, or one that ``[mux]`` got for the stream.
-
-    *endpoint* replaces Mux's own, for tests and proxies.
-    """
+    """A Mux live stream, by its stream key. *endpoint* replaces Mux's own, for tests and proxies."""
 
     type: ClassVar[str] = "mux"
 
@@ -36,18 +30,12 @@ class MuxSink(PushSink):
         """The region's ingest, always on port 443: it passes where 1935 is blocked."""
         return self.endpoint or f"rtmps://{_HOSTS[self.region]}:443/app"
 
-    def output(self, place: Place, tracks: tuple[Track, ...]) -> Output:
-        """As `PushSink.output`; raises `FatalFailure` for a stream that has no key from anywhere."""
-        if not (self.key or self.key_file):
-            raise FatalFailure(
-                f"sinks.{self.name}: this stream has no live stream at Mux, and so no key to push with; "
-                "create it through the API, or set key_file"
-            )
-        return PushSink.output(self, place, tracks)
-
     def problems(self) -> list[tuple[str, str]]:
-        """An unusable key or endpoint. That there must be a key, or ``[mux]``, is `ingestd.mux_check`'s."""
+        """No key, or an unusable endpoint."""
         problems = PushSink.problems(self)
+        if not (self.key or self.key_file or self.per_stream):
+            expected = "is missing: expected key_file (or key) with Mux's stream key, or per_stream = true"
+            problems.append(("key_file", expected))
         if self.endpoint and (problem := url_problem(self.endpoint)):
             problems.append(("endpoint", problem))
         return problems

@@ -12,7 +12,7 @@ from tests.config.tools import load_text, problems
 
 SECRET = "correct-horse-battery-staple"
 TOKENS = 'token_id_file = "id"\ntoken_secret_file = "secret"\n'
-PIPELINE = '[[sinks]]\ntype = "mux"\n'
+PIPELINE = '[[sinks]]\ntype = "mux"\nper_stream = true\n'
 
 
 @pytest.fixture
@@ -29,17 +29,11 @@ def test_nothing_is_set_up_by_itself(tmp_path: Path) -> None:
 
 
 def test_with_a_token_streams_get_their_own_keys(tokens: Path) -> None:
-    """A mux sink needs no key then; and the token is not in the configuration."""
+    """The token is not in the configuration."""
     config = load_text(tokens, f'[mux]\n{TOKENS}webhook_secret_file = "webhook"\n', live=PIPELINE)
     assert config.mux.enabled
     assert config.mux.token_id_file == str(tokens / "id")
     assert SECRET not in repr(config)
-
-
-def test_without_one_a_mux_sink_needs_its_key(tmp_path: Path) -> None:
-    (found,) = problems(tmp_path, live=PIPELINE)
-    assert found.startswith("pipelines/live.toml: sinks.mux.key_file: is missing")
-    assert "mux.token_id_file" in found
 
 
 @pytest.mark.parametrize("half", ["token_id_file", "token_secret_file"])
@@ -123,10 +117,12 @@ def test_the_slowest_mux_sink_counts(tokens: Path) -> None:
     assert "our worst recovery, 136s" in found
 
 
-def test_where_nothing_is_made_at_mux_its_window_is_not_ours(tmp_path: Path) -> None:
+def test_where_nothing_is_made_at_mux_its_window_is_not_ours(tokens: Path) -> None:
     """Somebody made the live stream by hand, with a window of its own."""
-    keyed = f'{PIPELINE}key = "k"\n'
-    assert load_text(tmp_path, '[mux]\nreconnect_window = "1s"\n', live=keyed).mux.reconnect_window == 1
+    keyed = '[[sinks]]\ntype = "mux"\nkey = "k"\n'
+    assert (
+        load_text(tokens, f'[mux]\n{TOKENS}reconnect_window = "1s"\n', live=keyed).mux.reconnect_window == 1
+    )
 
 
 @pytest.mark.parametrize(

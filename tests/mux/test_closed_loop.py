@@ -17,7 +17,7 @@ import trio
 from attrs import frozen
 from quart_trio import QuartTrio
 
-from ingestd.config import Address, Config, FfmpegConfig, MuxConfig, Pipeline, Storage, StreamConfig, Video
+from ingestd.config import Address, Config, FfmpegConfig, MuxConfig, Pipeline, Storage, Video
 from ingestd.config_file import hash_key
 from ingestd.control import mux as control_mux
 from ingestd.control import server
@@ -29,6 +29,8 @@ from ingestd.mux.client import MuxClient
 from ingestd.mux.lifecycle import Lifecycle, Made
 from ingestd.mux.loop import Linked, MuxLoop
 from ingestd.mux.receiver import Receiver
+from ingestd.registry.directory import Directory
+from ingestd.registry.model import Stream
 from ingestd.sinks.mux import MuxSink
 from tests.daemon.tools import SLICE, card
 from tests.mux.tools import QUICK, mux_config
@@ -92,8 +94,8 @@ async def home(
             async with trio.open_nursery() as sessions:
                 writer = JournalWriter("written", 0)
                 await nursery.start(writer.run)
-                settled = whole(directory, rtmps, ffmpeg, made.target.key, config)
-                streams = Streams(settled, ffmpeg, writer, sessions, events)
+                settled = whole(directory, rtmps, ffmpeg, config)
+                streams = Streams(settled, registered(made), ffmpeg, writer, sessions, events)
                 nursery.start_soon(fake.follow, rtmps)
                 yield Home(fake, client, loop, streams, made, life, seen)
                 streams.drain()
@@ -108,9 +110,22 @@ async def listen(nursery: trio.Nursery, config: MuxConfig, loop: MuxLoop) -> str
     return f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/webhooks/mux"
 
 
-def whole(directory: Path, rtmps: RtmpServer, ffmpeg: str, key: str, mux: MuxConfig) -> Config:
-    """A configuration whose only sink pushes with *key* to *rtmps*."""
-    sink = MuxSink(name="mux", key=key, endpoint=rtmps.rtmps_url, ca_file=str(rtmps.ca_file), timeout=1.0)
+def registered(made: Made) -> Directory:
+    """The stream ``cam`` as the API writes it down."""
+    directory = Directory()
+    stream = Stream(
+        name="cam", pipeline="live", key_sha256=hash_key("cam-key"), created=0, updated=0,
+        targets=(made.target,), playback=made.playback, mux=made.link,
+    )  # fmt: skip
+    directory.put(stream)
+    return directory
+
+
+def whole(directory: Path, rtmps: RtmpServer, ffmpeg: str, mux: MuxConfig) -> Config:
+    """A configuration whose only sink pushes to *rtmps*, with each stream's own key."""
+    sink = MuxSink(
+        name="mux", per_stream=True, endpoint=rtmps.rtmps_url, ca_file=str(rtmps.ca_file), timeout=1.0
+    )
     video = Video(codec="h264", size=(320, 180), preset="ultrafast", keyframe_interval=0.5)
     return Config(
         path=directory / "ingestd.toml",
@@ -118,7 +133,6 @@ def whole(directory: Path, rtmps: RtmpServer, ffmpeg: str, key: str, mux: MuxCon
         supervisor=attrs.evolve(QUICK, stall_timeout=5.0),
         ffmpeg=FfmpegConfig(path=ffmpeg),
         mux=mux,
-        streams={"cam": StreamConfig(name="cam", pipeline="live", key_sha256=hash_key("cam-key"))},
         pipelines={"live": Pipeline(id="live", video=video, sinks=(sink,))},
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.errors import AttemptFailed, FatalFailure, UnsupportedMedia
+from ingestd.errors import AttemptFailed, UnsupportedMedia
 from ingestd.media.frames import Kind, Track
 from ingestd.sinks import SINKS
 from ingestd.sinks.base import Output, Place, Sink
@@ -171,9 +171,3 @@ def test_a_key_file_is_read_for_each_attempt(tmp_path: Path) -> None:
     assert output(sink).args[-1].endswith("/first")
     (tmp_path / "key").write_text("second\n")
     assert output(sink).args[-1].endswith("/second")
-
-
-def test_a_mux_sink_without_a_key_never_pushes() -> None:
-    """Not to the application alone: the stream was not made at Mux, and trying again would not help."""
-    with pytest.raises(FatalFailure, match=r"sinks.live: this stream has no live stream at Mux.*key_file"):
-        output(MuxSink(name="live"))
