@@ -141,6 +141,17 @@ class SupervisorConfig:
     stall_timeout: Seconds = field(default=5.0, validator=duration_between("500ms", "10m"))
     stop_timeout: Seconds = field(default=5.0, validator=duration_between("100ms", "10m"))
 
+    def worst_recovery(self, patience: float) -> float:
+        """The longest that a network target may be without us, in seconds, though it could be reached again.
+
+        A stall is noticed after `stall_timeout`. Then each attempt of the round waits for its backoff and may
+        hang: for *patience*, the sink's own timeout, and for `stall_timeout`. The target comes back just as
+        the last of them fails, so `retry_failed_every` goes by too, and the next connects within *patience*.
+        """
+        hanging = patience + self.stall_timeout
+        round_ = sum(self.backoff) + len(self.backoff) * hanging
+        return self.stall_timeout + round_ + self.retry_failed_every + patience
+
 
 @frozen(slots=True, kw_only=True)
 class FfmpegConfig:
@@ -159,6 +170,34 @@ class LogConfig:
 class Shutdown:
     timeout: Seconds = field(default=20.0, validator=duration_between("1s", "1h"))
     sessions: Literal["end", "hand_over"] = "end"
+
+
+@frozen(slots=True, kw_only=True)
+class MuxConfig:
+    """Mux's API. Without both token files no live stream is made there: `enabled`."""
+
+    token_id_file: KeyFile = ""
+    token_secret_file: KeyFile = ""
+    webhook_secret_file: KeyFile = ""
+    api: str = "https://api.mux.com"
+    latency_mode: Literal["standard", "reduced", "low"] = "standard"
+    # Mux's own default is 60 s, and none at all for reduced and low latency: so it is always sent
+    reconnect_window: Seconds = field(default=120.0, validator=duration_between("1s", "30m"))
+    playback_policy: Literal["public", "signed"] = "public"
+    active_within: Seconds = field(default=30.0, validator=duration_between("1s", "10m"))
+    poll_every: Seconds = field(default=30.0, validator=duration_between("1s", "1h", zero="never"))
+    timeout: Seconds = field(default=10.0, validator=duration_between("100ms", "2m"))
+    # of one call with all its attempts
+    deadline: Seconds = field(default=30.0, validator=duration_between("100ms", "10m"))
+    max_retries: int = field(default=4, validator=number_between(1, 20, zero="none"))
+    max_webhook: Bytes = field(default=256 * 2**10, validator=size_between("1KiB", "16MiB"))
+    remember_events: int = field(default=10_000, validator=number_between(1, 1_000_000))
+    hold_events: int = field(default=1000, validator=number_between(1, 100_000))
+    hold_for: Seconds = field(default=60.0, validator=duration_between("1s", "1h"))
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.token_id_file and self.token_secret_file)
 
 
 @frozen(slots=True, kw_only=True)
@@ -246,6 +285,7 @@ class Config:
     ffmpeg: FfmpegConfig = FfmpegConfig()
     log: LogConfig = LogConfig()
     shutdown: Shutdown = Shutdown()
+    mux: MuxConfig = MuxConfig()
     pipelines_dir: Pipelines = Pipelines()
     streams: dict[str, StreamConfig] = Factory(dict)
     pipelines: dict[str, Pipeline] = Factory(dict)

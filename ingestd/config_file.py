@@ -18,6 +18,7 @@ from ingestd.config import Config, KeyFile, Pipeline, StreamConfig
 from ingestd.credentials import CredentialError, read_sealing_keys, read_secret
 from ingestd.database_url import DatabaseUrlError, check_database_url
 from ingestd.errors import ConfigError
+from ingestd.mux_check import check_mux
 from ingestd.names import KEY, KEY_EXPECTED, NAME, NAME_EXPECTED
 from ingestd.pipeline_file import SinkTypes, check_files, load_pipeline
 from ingestd.problems import Report
@@ -34,6 +35,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "ffmpeg": config.FfmpegConfig,
     "log": config.LogConfig,
     "shutdown": config.Shutdown,
+    "mux": config.MuxConfig,
     "pipelines": config.Pipelines,
 }
 
@@ -66,6 +68,8 @@ def load(path: Path, sink_types: SinkTypes, found: Iterable[str] = ()) -> Config
     directory = base / sections.get("pipelines", config.Pipelines()).dir
     pipelines = _pipelines(path, directory, sink_types, report) if "pipelines" in sections else None
     streams = _streams(path, table.get("streams", {}), pipelines, report)
+    if "mux" in sections and "supervisor" in sections:
+        check_mux(path, sections["mux"], sections["supervisor"], pipelines or {}, report)
     usable = {name: pipeline for name, pipeline in (pipelines or {}).items() if pipeline is not None}
     for name in sorted({stream.pipeline for stream in streams.values()} & usable.keys()):
         check_files(report.shown(directory / f"{name}.toml"), usable[name], report)

@@ -21,11 +21,12 @@ LAYERS = (
     ("doctor",),
     ("daemon", "client", "testcard"),
     ("control", "sources"),
+    ("mux",),
     ("live",),
     ("sinks",),
     ("registry", "media"),
     ("config_file", "logs"),
-    ("pipeline_file",),
+    ("pipeline_file", "mux_check"),
     ("problems",),
     ("structure",),
     ("config",),
@@ -152,7 +153,7 @@ def test_only_the_daemon_knows_listeners(sources: Sources) -> None:
 
 def test_control_knows_sessions_but_not_ffmpeg(sources: Sources) -> None:
     known = {group(t) for m in sources if group(m) == "control" for t in imports(m, sources) if t in sources}
-    assert known <= {"", "control", "live", "config", "errors", "names", "registry", "log_ring"}
+    assert known <= {"", "control", "live", "mux", "config", "errors", "names", "registry", "log_ring"}
 
 
 def test_no_module_is_long(sources: Sources) -> None:
