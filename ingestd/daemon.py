@@ -25,6 +25,7 @@ import trio
 from attrs import frozen
 
 from ingestd import __version__
+from ingestd.auth.authority import open_authority
 from ingestd.config import Address, Config
 from ingestd.control import server
 from ingestd.control.app import create_app
@@ -132,17 +133,17 @@ async def _run(
     lag = LoopLag()
     services.start_soon(lag.run)
     services.start_soon(retain_forever, config)
-    async with trio.open_nursery() as sessions:
+    async with open_authority(config) as authority, trio.open_nursery() as sessions:
         streams = Streams(config, ffmpeg.path, writer, sessions)
         revived = await revive(config, ffmpeg.path, writer)
         # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
         await services.start(_recover, config, ffmpeg, revived)
         for session in revived:
             streams.start(session)
-        app = create_app(streams, ring, lag)
+        app = create_app(streams, ring, lag, authority)
         bind = config.control.bind
         control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
-        receiver = services.start(websocket.serve, config.ingest, streams)
+        receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
         ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
         log.info("daemon_ready", ingest=ingest, control=control)
         task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))

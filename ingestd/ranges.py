@@ -118,7 +118,8 @@ def frequency(_instance: Any, _attribute: Any, value: tuple[int, float]) -> None
 def origin_or_all(_instance: Any, _attribute: Any, value: str) -> None:
     """An origin as browsers spell it, or ``*``."""
     if value != "*" and (parse_origin(value) is None or str(parse_origin(value)) != value):
-        raise ValueError('expected an origin like "https://live.example.org" or "http://localhost:3000", or "*"')
+        example = '"https://live.example.org" or "http://localhost:3000"'
+        raise ValueError(f'expected an origin like {example}, or "*"')
 
 
 def network(_instance: Any, _attribute: Any, value: str) -> None:

@@ -22,7 +22,14 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from ingestd.config import Address
 from ingestd.credentials import CREDENTIAL
-from ingestd.units import parse_address, parse_duration, parse_frequency, parse_picture, parse_rate, parse_size
+from ingestd.units import (
+    parse_address,
+    parse_duration,
+    parse_frequency,
+    parse_picture,
+    parse_rate,
+    parse_size,
+)
 
 T = TypeVar("T")
 #: A key path and what is wrong there.

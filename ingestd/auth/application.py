@@ -60,10 +60,9 @@ class Question:
     @property
     def digest(self) -> bytes:
         """What the answer is remembered by: no secret."""
-        parts = [self.action, self.stream, self.remote, "" if self.secret is None else f"={self.secret}"]
-        sized = b"".join(
-            len(each).to_bytes(4, "big") + each for each in (p.encode("utf-8", "surrogatepass") for p in parts)
-        )
+        parts = [self.action, self.stream, self.remote, *([] if self.secret is None else [self.secret])]
+        raw = [part.encode("utf-8", "surrogatepass") for part in parts]
+        sized = b"".join(len(part).to_bytes(4, "big") + part for part in raw)
         return hashlib.sha256(sized).digest()
 
 

@@ -98,14 +98,13 @@ class Jwts:
             return
         self._tried = now
         try:
-            keys = _parse(await self._fetch())
+            self._keys, self._read = _parse(await self._fetch()), now
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, trio.TooSlowError) as error:
-            log.error("jwks_not_read", cause=str(error) or type(error).__name__)
             if now > self._read + FORGOTTEN_AFTER:
                 self._keys = []
+            log.warning("jwks_not_read", cause=str(error) or type(error).__name__, keys=len(self._keys))
             return
-        self._keys, self._read = keys, now
-        log.info("jwks_read", keys=len(keys))
+        log.info("jwks_read", keys=len(self._keys))
 
     async def _fetch(self) -> bytes:
         if self._config.jwks_file:

@@ -1,7 +1,7 @@
-"""Playback links that are signed and expire: ``?token=EXPIRES.MAC``, for one stream, and maybe one client.
+"""Playback links that are signed and expire: ``?token=EXPIRES.MAC``, for one stream, maybe for one client.
 
-MAC is HMAC-SHA256 (RFC 2104) over a name of this purpose, the stream, the expiry and the client's address, one
-a line; in URL-safe base64 without padding.
+MAC is HMAC-SHA256 (RFC 2104) over a name of this purpose, the stream, the expiry and the client's address,
+one a line; in URL-safe base64 without padding.
 """
 
 from __future__ import annotations

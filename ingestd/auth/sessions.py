@@ -1,4 +1,4 @@
-"""Browsers that are signed in: a bounded table of random ids, each with who it is and a token against CSRF."""
+"""Browsers that are signed in: a bounded table of random ids, with who it is and a token against CSRF."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def read_tokens(spec: str) -> str:
             content = file.read(MAX_SIZE + 1)
     except OSError as error:
         raise TokensUnusable(
-            f"cannot read {path}: {error.strerror}; expected a file of tokens (\"ingestd token new\" adds one)"
+            f"cannot read {path}: {error.strerror}; expected a file of tokens, "
+            'which "ingestd token new --to FILE" writes'
         ) from None
     if len(content) > MAX_SIZE:
         raise TokensUnusable(f"{path} is larger than {MAX_SIZE // 2**20} MiB; expected one line a token")

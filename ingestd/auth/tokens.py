@@ -1,4 +1,4 @@
-"""Bearer tokens, and the file that has their SHA-256: one line a token, ``name:scope[,scope]:sha256[:expires]``.
+"""Bearer tokens, and the file of their SHA-256: a line a token, ``name:scope[,scope]:sha256[:expires]``.
 
 A token is 256 random bits, so there is no dictionary to try against a stolen file, and a slow hash (as
 passwords need) would only make each request cost as much as an attack.
@@ -85,15 +85,16 @@ def parse_file(text: str) -> tuple[list[TokenLine], list[tuple[int, str]]]:
             continue
         try:
             line = parse_line(text_line)
-            if line.name in names:
-                raise WrongLine("expected each name once: it is what a log and a revocation go by")
-            if len(lines) >= MAX_LINES:
-                raise WrongLine(f"expected at most {MAX_LINES} tokens")
         except WrongLine as error:
             wrong.append((number, str(error)))
             continue
-        names.add(line.name)
-        lines.append(line)
+        if line.name in names:
+            wrong.append((number, "expected each name once: logs and revocations go by it"))
+        elif len(lines) >= MAX_LINES:
+            wrong.append((number, f"expected at most {MAX_LINES} tokens"))
+        else:
+            names.add(line.name)
+            lines.append(line)
     return lines, wrong
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import Blueprint, Response, jsonify
 
+from ingestd.control.access import scope
 from ingestd.control.errors import not_found
 from ingestd.live.status import stream_status
 from ingestd.live.streams import Streams
@@ -14,6 +15,7 @@ def blueprint(running: Streams) -> Blueprint:
     config = running.config
 
     @blueprint.get("")
+    @scope("read")
     async def listing() -> Response:
         return jsonify(
             streams=[
@@ -22,6 +24,7 @@ def blueprint(running: Streams) -> Blueprint:
         )
 
     @blueprint.get("/<name>")
+    @scope("read")
     async def show(name: str) -> Response:
         stream = config.streams.get(name)
         if stream is None:
