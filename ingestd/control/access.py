@@ -62,7 +62,7 @@ class Access:
         self._asks = authority.config.is_configured
         self._guards_host = control.bind.is_loopback and not self._asks
         self.secure = control.public_url.startswith("https:")
-        #: A name with which browsers take no cookie of another host of the same domain (RFC 6265bis, 4.1.3.2).
+        #: By its prefix browsers take no such cookie of another host of our domain (RFC 6265bis, 4.1.3.2).
         self.cookie = "__Host-ingestd" if self.secure else "ingestd"
 
     def guard(self, app: QuartTrio) -> None:
@@ -183,7 +183,9 @@ class Access:
 
     def _strange_host(self, request: Request, needed: Needed) -> Response | None:
         """Where nobody is asked, the browser's own machine is all that protects: hold off DNS rebinding."""
-        if not self._guards_host or needed is None or self._pages.knows(request.headers.get("Host", "")):
+        if not self._guards_host or needed in (None, "watch"):  # what any page may read
+            return None
+        if self._pages.knows(request.headers.get("Host", "")):
             return None
         text = "the Host header is none of this listener's: use a loopback name, or set control.public_url"
         return problem(403, "Forbidden", text)
@@ -193,11 +195,11 @@ class Access:
         if request.method in SAFE:
             return None
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-        if (site is None and origin is None) or self._is_own_page(request):
+        if (site is None and origin is None) or self._is_own_page(request) or self._pages.are_all_listed:
             return None
-        text = (
-            "pages of this origin may not do that: add it to control.cors_origins, or set control.public_url"
-        )
+        if self._asks and self._bearer(request) is not None:
+            return None  # a browser does not add that by itself, and has asked in a preflight if it may
+        text = "pages of this origin may not do that: list it in control.cors_origins, or set public_url"
         return problem(403, "Forbidden", text)
 
     def _is_own_page(self, request: Request) -> bool:

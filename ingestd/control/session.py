@@ -1,4 +1,4 @@
-"""``/v1/session``: browsers sign in with a token, because their images, videos and event sources carry none."""
+"""``/v1/session``: browsers sign in with a token, because images, videos and event sources carry none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import structlog
 from quart import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from ingestd.auth.identity import Identity
 from ingestd.auth.sessions import BrowserSession
@@ -25,7 +25,8 @@ def blueprint(access: Access) -> Blueprint:
     @blueprint.post("")
     @scope(None)
     async def sign_in() -> Response:
-        request.max_content_length = _MAX_BODY
+        if request.content_length is None or request.content_length > _MAX_BODY:
+            raise RequestEntityTooLarge(f"expected at most {_MAX_BODY // 1024} KiB, with a Content-Length")
         body = await request.get_json(silent=True)
         token = body.get("token") if isinstance(body, dict) else None
         if not isinstance(token, str) or request.mimetype != "application/json":
@@ -42,7 +43,7 @@ def blueprint(access: Access) -> Blueprint:
         response.set_cookie(
             access.cookie,
             name,
-            max_age=max(0, int(session.expires - time.time())),
+            max_age=max(0, round(session.expires - time.time())),
             path="/",
             secure=access.secure,
             httponly=True,
