@@ -113,6 +113,9 @@ class Jwts:
             async with self._http.stream("GET", self._config.jwks_url) as response:
                 if response.status_code != httpx.codes.OK:
                     raise ValueError(f"status {response.status_code}, expected 200 without a redirect")
+                length = response.headers.get("Content-Length", "0")
+                if not length.isdigit() or len(length) > 9 or int(length) > MAX_SET:
+                    raise ValueError(f"more than {MAX_SET // 2**10} KiB")
                 body = bytearray()
                 async for piece in response.aiter_bytes():
                     body += piece
