@@ -38,6 +38,14 @@ class Jwts:
         self._read = self._tried = float("-inf")
         self._reading = trio.Lock()
 
+    async def find(self, token: str) -> Identity | None:
+        """As `check`, with None for one that is not good."""
+        try:
+            return await self.check(token)
+        except WrongJwt as error:
+            log.info("jwt_refused", cause=str(error))
+            return None
+
     async def check(self, token: str) -> Identity:
         """Whose *token* is, and its scopes. Raises `WrongJwt`."""
         if len(token) > _LONGEST:
