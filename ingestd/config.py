@@ -94,6 +94,8 @@ class Control:
     bind: Address = Address(host="127.0.0.1", port=8080)
     public_url: str = ""
     allow_unauthenticated: bool = False
+    # kept for those who ask what happened since
+    events: int = field(default=1000, validator=number_between(10, 100_000, zero="none"))
     cors_origins: tuple[str, ...] = field(default=(), validator=each(origin_or_all, at_most=100, at_least=0))
     trusted_proxies: tuple[str, ...] = field(default=(), validator=each(network, at_most=100, at_least=0))
 
@@ -152,6 +154,18 @@ class Auth:
 @frozen(slots=True, kw_only=True)
 class Storage:
     state_dir: Path = Path("var")
+
+
+@frozen(slots=True, kw_only=True)
+class DatabaseConfig:
+    """*url* is that in *url_file* once loaded; it may have a password in it."""
+
+    url: str = field(default="", repr=False)  # empty: SQLite in storage.state_dir
+    url_file: KeyFile = ""
+    pool: int = field(default=4, validator=number_between(1, 64))
+    timeout: Seconds = field(default=5.0, validator=duration_between("100ms", "1m"))
+    secret_key_file: KeyFile = ""
+    max_pending: int = field(default=10_000, validator=number_between(100, 1_000_000))
 
 
 @frozen(slots=True, kw_only=True)
@@ -287,6 +301,7 @@ class Config:
     control: Control = Control()
     auth: Auth = Auth()
     storage: Storage = Storage()
+    database: DatabaseConfig = DatabaseConfig()
     journal: JournalConfig = JournalConfig()
     hub: HubConfig = HubConfig()
     supervisor: SupervisorConfig = SupervisorConfig()

@@ -29,8 +29,8 @@ LAYERS = (
     ("problems",),
     ("structure", "auth"),
     ("config",),
-    ("ranges", "credentials"),
-    ("errors", "names", "units", "log_ring", "state_lock", "origins"),
+    ("ranges", "credentials", "database_url"),
+    ("errors", "events", "names", "units", "log_ring", "state_lock", "origins"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 

@@ -63,7 +63,7 @@ def blueprint(running: Streams, access: Access) -> Blueprint:
     @scope("watch")
     async def serve(stream: str, name: str) -> Response:
         match = _NAME.fullmatch(name)
-        if match is None or stream not in running.config.streams:
+        if match is None or running.directory.get(stream) is None:
             return not_found("there is no such playlist or segment")
         path = root / stream / name
         try:

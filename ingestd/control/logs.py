@@ -24,7 +24,7 @@ def blueprint(running: Streams, ring: LogRing) -> Blueprint:
     @scope("read")
     async def events() -> Response:
         stream = request.args.get("stream")
-        if stream is not None and stream not in running.config.streams:
+        if stream is not None and running.directory.get(stream) is None:
             return not_found(f'no stream is called "{stream}"')
         try:
             limit = _number("limit", 0, MAX_LIMIT)

@@ -12,21 +12,18 @@ from ingestd.live.streams import Streams
 
 def blueprint(running: Streams) -> Blueprint:
     blueprint = Blueprint("streams", __name__, url_prefix="/v1/streams")
-    config = running.config
 
     @blueprint.get("")
     @scope("read")
     async def listing() -> Response:
         return jsonify(
-            streams=[
-                stream_status(config.streams[name], running.sessions.get(name)) for name in running.names
-            ]
+            streams=[stream_status(stream, running.sessions.get(stream.name)) for stream in running.directory]
         )
 
     @blueprint.get("/<name>")
     @scope("read")
     async def show(name: str) -> Response:
-        stream = config.streams.get(name)
+        stream = running.directory.get(name)
         if stream is None:
             return not_found(f'no stream is called "{name}"')
         return jsonify(stream_status(stream, running.sessions.get(name)))

@@ -10,6 +10,7 @@ import structlog
 import trio
 from attrs import define, field
 
+from ingestd.events import Tell, silent
 from ingestd.live.catalog import Catalog
 from ingestd.live.retention import retain
 from ingestd.live.spool import Spool
@@ -38,6 +39,7 @@ class RawRecording:
     began: float = field(factory=time.time)
     dropped_frames: int = 0
     behind_frames: int = 0
+    tell: Tell = silent
 
     async def run(self) -> None:
         """Running as long as the source is; failed when its journal is."""
@@ -69,7 +71,12 @@ class RawRecording:
         if self.source.journal_error:
             self.health.last_error = self.source.journal_error
         log.info("recording_ready", stream=self.stream, files=self.names)
-        await trio.to_thread.run_sync(retain, self.sink, self.place)
+        for file, name in zip(self.files, self.names, strict=True):
+            size = (await trio.Path(file).stat()).st_size
+            self.tell("recording.ready", name=self.sink.name, file=name, size=size)
+        for path in await trio.to_thread.run_sync(retain, self.sink, self.place):
+            gone = path.relative_to(self.place.recordings).as_posix()
+            self.tell("recording.removed", name=self.sink.name, file=gone)
         return True
 
     def _link(self) -> list[Path]:

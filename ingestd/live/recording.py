@@ -21,6 +21,7 @@ from attrs import define, evolve, field
 
 from ingestd.config import SupervisorConfig
 from ingestd.errors import AttemptFailed, FatalFailure, IngestdError
+from ingestd.events import Tell, silent
 from ingestd.live.batch import Batch, Configuration, weight
 from ingestd.live.catalog import Catalog
 from ingestd.live.hub import Hub, Subscription
@@ -64,6 +65,7 @@ class Recording:
     file: Path | None = None
     finished: int = 0
     clock: Callable[[], float] = time.time
+    tell: Tell = silent
     _subscription: Subscription | None = None
     _batch: Batch | None = None
     _part: Part | None = None
@@ -350,8 +352,12 @@ class Recording:
                 else:
                     self.finished += 1
                     log.info("recording_ready", stream=self.stream, file=name)
+                    size = (await trio.Path(part.file).stat()).st_size
+                    self.tell("recording.ready", name=self.sink.name, file=name, size=size)
                 self._ended.remove(part)
-                await trio.to_thread.run_sync(retain, self.sink, self.place)
+                for path in await trio.to_thread.run_sync(retain, self.sink, self.place):
+                    gone = path.relative_to(self.place.recordings).as_posix()
+                    self.tell("recording.removed", name=self.sink.name, file=gone)
             await self._save()
         if failure is not None:
             raise failure

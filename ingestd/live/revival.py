@@ -10,9 +10,12 @@ import trio
 from attrs import frozen
 
 from ingestd.config import Config
+from ingestd.events import Events
 from ingestd.live.journal import JournalWriter
 from ingestd.live.notes import Notes
 from ingestd.live.session import Session
+from ingestd.live.targets import aimed
+from ingestd.registry.directory import Directory
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,9 @@ def left_behind(state: Path) -> list[Left]:
     return list(found.values())
 
 
-async def revive(config: Config, ffmpeg: str, writer: JournalWriter) -> list[Session]:
+async def revive(
+    config: Config, directory: Directory, ffmpeg: str, writer: JournalWriter, events: Events
+) -> list[Session]:
     """The sessions that are to go on, for `ingestd.live.streams.Streams.start`.
 
     Each has its pipeline as it is now. One whose pipeline is gone stays as it is.
@@ -52,5 +57,8 @@ async def revive(config: Config, ffmpeg: str, writer: JournalWriter) -> list[Ses
                 cause=f"there is no pipeline {left.saved['pipeline']!r}", directory=str(left.directory),
             )  # fmt: skip
             continue
-        sessions.append(Session(left.stream, config, pipeline, ffmpeg, writer, id=left.id, saved=left.saved))
+        if (stream := directory.get(left.stream)) is not None:
+            pipeline = aimed(pipeline, stream)
+        session = Session(left.stream, config, pipeline, ffmpeg, writer, events, id=left.id, saved=left.saved)
+        sessions.append(session)
     return sessions

@@ -32,6 +32,7 @@ from attrs import define, field
 
 from ingestd.config import Config, Pipeline
 from ingestd.errors import FatalFailure, IngestdError, MediaError, leaves
+from ingestd.events import Events
 from ingestd.live.encoder import Encoder
 from ingestd.live.hub import Hub
 from ingestd.live.ingest import MEDIA_REFUSED, Ingest
@@ -82,6 +83,7 @@ class Session:
     pipeline: Pipeline
     ffmpeg: str
     journal_writer: JournalWriter
+    events: Events = field(factory=Events)
     state: StreamState = StreamState.CONNECTING
     since: float = field(factory=time.time)
     started: float = field(factory=time.time)
@@ -174,8 +176,18 @@ class Session:
 
     def _enter(self, state: StreamState) -> None:
         if self.state is not state:
+            back = self.state is StreamState.INTERRUPTED and state is StreamState.LIVE
             self.state, self.since = state, time.time()
             log.info("stream_state", stream=self.stream, state=state.value)
+            change = "resumed" if back else state.value
+            self.tell(f"stream.{change}", pipeline=self.pipeline.id, cause=self.cause)
+
+    def tell(self, what: str, /, **data: object) -> None:
+        """Something happened to this session: an `ingestd.events.Tell`."""
+        self.events.tell(what, self.stream, session=self.id, **data)
+
+    def _health(self, name: str, kind: Literal["sink", "encoder"] = "sink") -> Health:
+        return Health(self.stream, name, kind=kind, tell=self.tell)
 
     def _present(self, present: bool) -> None:
         """A publisher has come, or was lost."""
@@ -300,8 +312,9 @@ class Session:
         # A raw recording wants no frames: it has what was sent even where none can be found in it.
         for sink in self.pipeline.sinks:
             if is_raw(sink):
-                health = Health(self.stream, sink.name)
-                self._add(live, RawRecording(self.stream, sink, place, source, health, began=self.started))
+                health, began = self._health(sink.name), self.started
+                raw = RawRecording(self.stream, sink, place, source, health, began=began, tell=self.tell)
+                self._add(live, raw)
         await source.hub.wait_published(0)
         configuration = source.hub.configuration
         if configuration is None:
@@ -321,7 +334,7 @@ class Session:
             loop = await encode_loop(self.ffmpeg, slate, video, audio) if slate.show != "hold" else None
             self.encoder = Encoder(
                 self.stream, self.ffmpeg, self.pipeline, self.config.supervisor, source.hub, program,
-                Health(self.stream, "encoder"), self.config.ffmpeg.threads,
+                self._health("encoder", "encoder"), self.config.ffmpeg.threads,
                 slate=loop, absence=self._absence, notes=Notes(self.directory / "encoder.json"),
             )  # fmt: skip
             live.start_soon(self._encode, self.encoder)
@@ -343,11 +356,13 @@ class Session:
         return place
 
     def _sink(self, sink: Sink, place: Place, program: Hub) -> SinkRun:
-        health = Health(self.stream, sink.name)
+        health = self._health(sink.name)
         config = self.config.supervisor
         if isinstance(sink, FileSink):
             notes = notes_of(self.directory, sink)
-            return Recording(self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes)
+            return Recording(
+                self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes, tell=self.tell
+            )
         notes = Notes(self.directory / f"sink-{sink.name}.json")
         return Writer(self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes)
 

@@ -8,7 +8,6 @@ from typing import Any
 import trio
 from attrs import asdict
 
-from ingestd.config import StreamConfig
 from ingestd.live.encoder import Encoder
 from ingestd.live.publication import Publication
 from ingestd.live.raw import RawRecording
@@ -16,9 +15,10 @@ from ingestd.live.recording import Recording
 from ingestd.live.session import Session, SinkRun, StreamState
 from ingestd.live.supervisor import Health, State
 from ingestd.live.writer import Writer
+from ingestd.registry.model import Stream
 
 
-def stream_status(stream: StreamConfig, session: Session | None) -> dict[str, Any]:
+def stream_status(stream: Stream, session: Session | None) -> dict[str, Any]:
     """One stream, as ``GET /v1/streams/{stream}`` shows it: plain JSON types, times as RFC 3339."""
     status: dict[str, Any] = {
         "name": stream.name,

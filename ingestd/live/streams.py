@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-
 import trio
 from attrs import define, field
 
-from ingestd.config import Config, StreamConfig
+from ingestd.config import Config
 from ingestd.errors import PublishRefused
+from ingestd.events import Events
 from ingestd.live.ingest import Seat
 from ingestd.live.journal import JournalWriter
 from ingestd.live.publication import RESUME_REFUSED, SESSION_OVER, Item, Publication, Resume
 from ingestd.live.session import Session
+from ingestd.live.targets import aimed
+from ingestd.live.writer import Writer
+from ingestd.registry.directory import Directory
+from ingestd.registry.model import Stream
 
 #: Close codes of a refusal; see ``docs/publishing.md``.
 UNKNOWN_KEY = 4401
+DISABLED = 4423
 ALREADY_LIVE = 4409
 TOO_MANY_STREAMS = 4429
 GOING_AWAY = 1001
+TRY_AGAIN = 1013
 
 
 @define(eq=False)
@@ -27,16 +31,18 @@ class Streams:
     """Admits publishers and runs their sessions in *nursery*: an `ingestd.live.publication.Admission`."""
 
     config: Config
+    directory: Directory
     ffmpeg: str
     journal_writer: JournalWriter
     nursery: trio.Nursery
+    events: Events = field(factory=Events)
     sessions: dict[str, Session] = field(factory=dict)
     draining: bool = False
     _running: set[str] = field(factory=set)
 
     @property
     def names(self) -> list[str]:
-        return sorted(self.config.streams)
+        return self.directory.names
 
     def admit(
         self,
@@ -47,9 +53,13 @@ class Streams:
         resume: Resume | None = None,
     ) -> Publication:
         """A place in a session of the stream of *key*, or raise `PublishRefused`. Never blocks."""
-        stream = self._find(key)
+        stream = self.directory.find(key)
         if stream is None:
+            if not self.directory.loaded:
+                raise PublishRefused(TRY_AGAIN, "the streams are not all known yet")
             raise PublishRefused(UNKNOWN_KEY, "unknown stream key")
+        if not stream.enabled:
+            raise PublishRefused(DISABLED, "this stream is disabled")
         if self.draining:
             raise PublishRefused(GOING_AWAY, "the server is stopping")
         session = self._session(stream, resume)
@@ -60,10 +70,10 @@ class Streams:
 
     def stream_of(self, key: str) -> str | None:
         """The name of the stream of *key*."""
-        stream = self._find(key)
+        stream = self.directory.find(key)
         return None if stream is None else stream.name
 
-    def _session(self, stream: StreamConfig, resume: Resume | None) -> Session:
+    def _session(self, stream: Stream, resume: Resume | None) -> Session:
         """The session that a publisher of *stream* comes to: the one that runs, or a new one."""
         session = self.sessions.get(stream.name)
         running = session is not None and stream.name in self._running
@@ -81,8 +91,8 @@ class Streams:
             return session
         if len(self._running) >= self.config.ingest.max_streams:
             raise PublishRefused(TOO_MANY_STREAMS, "the server has reached its limit of live streams")
-        pipeline = self.config.pipelines[stream.pipeline]
-        session = Session(stream.name, self.config, pipeline, self.ffmpeg, self.journal_writer)
+        pipeline = aimed(self.config.pipelines[stream.pipeline], stream)
+        session = Session(stream.name, self.config, pipeline, self.ffmpeg, self.journal_writer, self.events)
         self.start(session)
         return session
 
@@ -92,20 +102,32 @@ class Streams:
         self._running.add(session.stream)
         self.nursery.start_soon(self._run, session)
 
-    def _find(self, key: str) -> StreamConfig | None:
-        """The stream of *key*. Looks at all of them, each in constant time: timing tells nothing."""
-        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-        found = None
-        for stream in self.config.streams.values():
-            if hmac.compare_digest(stream.key_sha256, digest):
-                found = stream
-        return found
-
     async def _run(self, session: Session) -> None:
         try:
             await session.run()
         finally:
             self._running.discard(session.stream)
+
+    def running(self, name: str) -> Session | None:
+        """The session of the stream *name* if it has not ended."""
+        return self.sessions.get(name) if name in self._running else None
+
+    def end(self, name: str, cause: str) -> bool:
+        """End the session of the stream *name* in order; False if it has none that could be ended."""
+        session = self.running(name)
+        if session is None or session.ingest.over:
+            return False
+        session.cause = session.cause or cause
+        session.ingest.close(1000, cause)
+        return True
+
+    def restart(self, name: str, sink: str) -> bool:
+        """Have the FFmpeg of *sink* end and begin anew; False if it has none, or has failed for good."""
+        session = self.running(name)
+        for run in session.sinks if session else ():
+            if run.sink.name == sink and isinstance(run, Writer) and run.supervisor is not None:
+                return run.supervisor.restart()
+        return False
 
     def drain(self) -> None:
         """Admit nobody any more, and end all sessions in order, or hand them over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import Literal
 
 import structlog
 import trio
@@ -15,6 +16,7 @@ from attrs import define, field
 
 from ingestd.config import SupervisorConfig
 from ingestd.errors import AttemptFailed, FatalFailure, UnsupportedMedia
+from ingestd.events import Tell, silent
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +33,10 @@ class State(StrEnum):
 
 @define(eq=False)
 class Health:
-    """What is known of one supervised child: state, since when (seconds since 1970), attempts, last cause."""
+    """What is known of one supervised child: state, since when (seconds since 1970), attempts, last cause.
+
+    *tell* is told of each state as ``sink.failed``, for one whose *kind* is ``sink``.
+    """
 
     stream: str
     name: str
@@ -41,6 +46,8 @@ class Health:
     restarts: int = 0
     pid: int | None = None
     last_error: str | None = None
+    kind: Literal["sink", "encoder"] = "sink"
+    tell: Tell = silent
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     async def wait_for(self, *states: State) -> None:
@@ -50,8 +57,13 @@ class Health:
 
     def enter(self, state: State) -> None:
         if state is not self.state:
+            again = self.attempts > 1 and state is State.RUNNING
             self.state = state
             self.since = time.time()
+            self.tell(
+                f"{self.kind}.{'recovered' if again else state.value}",
+                name=self.name, attempts=self.attempts, cause=None if again else self.last_error,
+            )  # fmt: skip
             log.debug("child_state", stream=self.stream, child=self.name, state=state.value)
             self._changed.unpark_all()
 
@@ -76,6 +88,7 @@ class Supervisor:
     _failures: int = 0
     _progress_since: float | None = None
     _progressed: float = 0.0
+    _attempt: trio.CancelScope | None = None
 
     async def run(self, attempt: Attempt) -> None:
         """Return at the attempt's regular end.
@@ -84,14 +97,30 @@ class Supervisor:
         attempt under way is cancelled (and ends its process).
         """
         try:
-            while not await self._one(attempt):
-                pass
+            done = False
+            while not done:
+                with trio.CancelScope() as self._attempt:
+                    done = await self._one(attempt)
         except BaseException:
+            self._attempt = None
             # Cancelled, most likely: nobody runs attempts any more. A failure stays one.
             if self.health.state is not State.FAILED:
                 self.health.enter(State.STOPPED)
             raise
+        self._attempt = None
         self.health.enter(State.STOPPED)
+
+    def restart(self) -> bool:
+        """End the attempt under way, or the wait for the next, which begins at once as if it were the first.
+
+        False if there are no attempts any more.
+        """
+        if self._attempt is None:
+            return False
+        self._failures = 0
+        log.info("child_restart_asked", stream=self.health.stream, child=self.health.name)
+        self._attempt.cancel()
+        return True
 
     async def _one(self, attempt: Attempt) -> bool:
         """One attempt, and the wait after it if it failed; True if it came to the regular end."""

@@ -56,6 +56,7 @@ class Writer:
     _checked: bool = False
     _fed: Fed | None = None
     playlist: PlaylistFollower | None = None
+    supervisor: Supervisor | None = None
 
     async def run(self) -> None:
         """Raises `FatalFailure` when the sink has failed for good."""
@@ -69,7 +70,7 @@ class Writer:
                 nursery.start_soon(self._sweep_forever, self.playlist, playlist.keep)
             if self.sink.network:
                 nursery.start_soon(self._stop_trying, nursery.cancel_scope)
-            supervisor = Supervisor(self.config, self.health, forever=self.sink.network)
+            supervisor = self.supervisor = Supervisor(self.config, self.health, forever=self.sink.network)
             failure = None
             self.program.hold(self._needed)
             try:

@@ -33,8 +33,9 @@ class MuxSink(PushSink):
     def problems(self) -> list[tuple[str, str]]:
         """No key, or an unusable endpoint."""
         problems = PushSink.problems(self)
-        if not (self.key or self.key_file):
-            problems.append(("key_file", "is missing: expected key_file (or key) with Mux's stream key"))
+        if not (self.key or self.key_file or self.per_stream):
+            expected = "is missing: expected key_file (or key) with Mux's stream key, or per_stream = true"
+            problems.append(("key_file", expected))
         if self.endpoint and (problem := url_problem(self.endpoint)):
             problems.append(("endpoint", problem))
         return problems

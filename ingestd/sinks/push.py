@@ -7,15 +7,15 @@ FFmpeg passes ``-tls_verify`` and ``-ca_file`` on from rtmps to tls. Tried with 
 from __future__ import annotations
 
 import ssl
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 import certifi
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ingestd.config import FilePath, KeyFile, Seconds
 from ingestd.credentials import SECRET, CredentialError, read_secret
-from ingestd.errors import AttemptFailed
+from ingestd.errors import AttemptFailed, FatalFailure
 from ingestd.media.frames import Track
 from ingestd.ranges import duration_between
 from ingestd.sinks.base import Output, Place, Sink
@@ -34,6 +34,7 @@ class PushSink(Sink):
 
     key: str = field(default="", repr=False)
     key_file: KeyFile = ""
+    per_stream: bool = False
     timeout: Seconds = field(default=10.0, validator=duration_between("1s", "5m"))
     ca_file: FilePath = ""
 
@@ -52,8 +53,15 @@ class PushSink(Sink):
         """What only one sink of a pipeline can push to. Holds secrets: compare it, never show it."""
         return f"{self.target_url} {self.key} {self.key_file}"
 
+    def aimed(self, key: str, url: str | None) -> Self:
+        """The same sink for a stream that has its own *key* and, where that may differ, *url*."""
+        del url  # where it goes is the same for all
+        return evolve(self, key=key, key_file="", per_stream=False)
+
     def problems(self) -> list[tuple[str, str]]:
-        """Both or unusable keys."""
+        """Both or unusable keys, or one where each stream has its own."""
+        if self.per_stream and (self.key or self.key_file):
+            return [("per_stream", "expected no key and no key_file beside it: each stream has its own")]
         if self.key and self.key_file:
             return [("key", "expected only one of key and key_file, got both")]
         if self.key and SECRET.fullmatch(self.key) is None:
@@ -64,9 +72,11 @@ class PushSink(Sink):
         """FLV to the target. The key file is read anew for every attempt, so that it can be replaced.
 
         Raises `UnsupportedMedia` for other codecs than H.264 and AAC, `AttemptFailed` when the key
-        file cannot be read.
+        file cannot be read, `FatalFailure` when the stream should have a key of its own, and has none.
         """
         require_codecs(self, tracks)
+        if self.per_stream and not self.key:
+            raise FatalFailure(f'this stream has no target for the sink "{self.name}"; set one by the API')
         try:
             key = self.key or (read_secret(self.key_file) if self.key_file else "")
         except CredentialError as error:

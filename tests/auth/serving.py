@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
+from ingestd.registry.directory import Directory, declared
 from ingestd.sinks import SINKS
 
 BASE = """
@@ -84,7 +86,8 @@ async def listener(
     config = write(directory, toml)
     with trio.fail_after(60):
         async with open_authority(config) as authority, trio.open_nursery() as nursery:
-            streams = Streams(config, "ffmpeg", cast(JournalWriter, None), nursery)
+            directory = Directory(declared(config.streams.values(), time.time()))
+            streams = Streams(config, directory, "ffmpeg", cast(JournalWriter, None), nursery)
             app = create_app(streams, LogRing(10), LoopLag(), authority)
             routes(app)
             listeners = await nursery.start(server.serve, app, config.control.bind)

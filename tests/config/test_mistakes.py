@@ -13,8 +13,8 @@ MAIN = [
     ("[ingst]\n", 'ingst: unknown key, did you mean "ingest"?'),
     (
         "[zzz]\n",
-        "zzz: unknown key; known: auth, control, ffmpeg, hub, ingest, journal, log, pipelines, shutdown, "
-        "storage, streams, supervisor",
+        "zzz: unknown key; known: auth, control, database, ffmpeg, hub, ingest, journal, log, pipelines, "
+        "shutdown, storage, streams, supervisor",
     ),
     ('[ingest]\nBind = "x"', 'ingest.Bind: unknown key, did you mean "bind"?'),
     ('[storage]\nwhere = "x"', "storage.where: unknown key; known: state_dir"),
@@ -233,11 +233,13 @@ PIPELINE = [
     ),
     (
         '[[sinks]]\ntype = "rtmp"\nurl = "rtmp://example.org/app"',
-        "sinks.rtmp.key_file: is missing: the URL ends with its application; add key_file or key",
+        "sinks.rtmp.key_file: is missing: the URL ends with its application; "
+        "add key_file, key or per_stream = true",
     ),
     (
         '[[sinks]]\ntype = "mux"',
-        "sinks.mux.key_file: is missing: expected key_file (or key) with Mux's stream key",
+        "sinks.mux.key_file: is missing: expected key_file (or key) with Mux's stream key, "
+        "or per_stream = true",
     ),
     (
         '[[sinks]]\ntype = "mux"\nkey = "k"\nregion = "eu"',

@@ -194,3 +194,34 @@ async def test_cancellation(autojump_clock: MockClock, health: Health, fails: in
     assert health.state is left
     assert health.pid is None
     assert cancelled == ([True] if fails == 0 else [])
+
+
+async def test_a_restart_that_is_asked_for(autojump_clock: MockClock, health: Health) -> None:
+    """The attempt is cancelled, the next begins at once, and its failures are counted anew."""
+    begins: list[float] = []
+    cancelled = 0
+    supervisor = Supervisor(CONFIG, health)
+    begun = trio.current_time()
+
+    async def attempt(progress: Progress) -> None:
+        nonlocal cancelled
+        begins.append(trio.current_time() - begun)
+        progress()
+        try:
+            await trio.sleep(10)
+        except trio.Cancelled:
+            cancelled += 1
+            raise
+        if len(begins) < 4:
+            raise AttemptFailed("gone")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run, attempt)
+        await trio.sleep(3)
+        assert supervisor.restart()  # at 3 s, in the middle of an attempt
+        await trio.sleep(10.5)
+        assert supervisor.restart()  # at 13.5 s, in the wait after its failure at 13 s
+        await trio.sleep(10.2)
+    assert begins == pytest.approx([0, 3, 13.5, 24.5])
+    assert (cancelled, health.state, health.restarts) == (1, State.STOPPED, 2)
+    assert not supervisor.restart()
