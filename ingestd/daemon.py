@@ -26,6 +26,7 @@ import trio
 from attrs import frozen
 
 from ingestd import __version__
+from ingestd.auth.authority import open_authority
 from ingestd.config import Address, Config
 from ingestd.control import server
 from ingestd.control.app import create_app
@@ -155,7 +156,7 @@ async def _run(
         raise RegistryUnusable(f"database: {error}") from error
     services.start_soon(retain_forever, config, directory, events)
     try:
-        async with trio.open_nursery() as sessions:
+        async with open_authority(config) as authority, trio.open_nursery() as sessions:
             streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
             revived = await revive(config, directory, ffmpeg.path, writer, events)
             # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
@@ -165,10 +166,10 @@ async def _run(
             history = History(streams, registry.ledger)
             services.start_soon(history.run)
             services.start_soon(registry.run, history.live, OnDisk(config, directory))
-            app = create_app(streams, ring, lag)
+            app = create_app(streams, ring, lag, authority)
             bind = config.control.bind
             control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
-            receiver = services.start(websocket.serve, config.ingest, streams)
+            receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
             ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
             log.info("daemon_ready", ingest=ingest, control=control)
             task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
