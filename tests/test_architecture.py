@@ -29,7 +29,7 @@ LAYERS = (
     ("problems",),
     ("structure",),
     ("config",),
-    ("ranges", "credentials"),
+    ("ranges", "credentials", "database_url"),
     ("errors", "events", "names", "units", "log_ring", "state_lock"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
