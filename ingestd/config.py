@@ -17,18 +17,24 @@ from ingestd.ranges import (
     colour,
     duration_between,
     each,
+    frequency,
+    network,
     number_between,
     one_of,
+    origin_or_all,
     picture_size,
     rate_between,
     size_between,
     text_at_most,
+    web_url,
 )
 
 Seconds: TypeAlias = Annotated[float, "duration"]
 Bytes: TypeAlias = Annotated[int, "size"]
 BitRate: TypeAlias = Annotated[int, "rate"]
 PictureSize: TypeAlias = Annotated[tuple[int, int], "picture"]
+#: So many times in so many seconds; (0, 0.0): no limit.
+Frequency: TypeAlias = Annotated[tuple[int, float], "frequency"]
 #: A file with a secret: a path (relative to ``ingestd.toml``) or ``credential:NAME``; read when needed.
 KeyFile: TypeAlias = Annotated[str, "key_file"]
 #: A file that must be there once a stream uses it, relative to ``ingestd.toml``; empty: none.
@@ -79,6 +85,8 @@ class Ingest:
     ping_timeout: Seconds = field(default=10.0, validator=duration_between("100ms", "1h"))
     # 0 = never: a frozen canvas sends nothing, and is no fault
     idle_timeout: Seconds = field(default=0.0, validator=duration_between("1s", "7d", zero="never"))
+    origins: tuple[str, ...] = field(default=(), validator=each(origin_or_all, at_most=100, at_least=0))
+    trusted_proxies: tuple[str, ...] = field(default=(), validator=each(network, at_most=100, at_least=0))
 
 
 @frozen(slots=True, kw_only=True)
@@ -93,6 +101,59 @@ class Control:
     events: int = field(default=1000, validator=number_between(10, 100_000, zero="none"))
     max_event_clients: int = field(default=64, validator=number_between(1, 10_000))
     max_pulls: int = field(default=16, validator=number_between(1, 10_000))
+    cors_origins: tuple[str, ...] = field(default=(), validator=each(origin_or_all, at_most=100, at_least=0))
+    trusted_proxies: tuple[str, ...] = field(default=(), validator=each(network, at_most=100, at_least=0))
+
+
+#: What may sign a JWT: asymmetric only, so that no key that verifies can also sign.
+Algorithm: TypeAlias = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
+@frozen(slots=True, kw_only=True)
+class Jwt:
+    """JWTs of somebody else's; none are taken while neither *jwks_url* nor *jwks_file* is given."""
+
+    jwks_url: str = field(default="", validator=web_url)
+    jwks_file: FilePath = ""
+    issuer: str = field(default="", validator=text_at_most(500))
+    audience: str = field(default="", validator=text_at_most(500))
+    algorithms: tuple[Algorithm, ...] = field(
+        default=("RS256", "ES256", "EdDSA"), validator=each(lambda *_: None, at_most=20)
+    )
+    scopes_claim: str = field(default="scope", validator=text_at_most(100))
+    leeway: Seconds = field(default=30.0, validator=duration_between("100ms", "10m", zero="none"))
+    cache: Seconds = field(default=3600.0, validator=duration_between("10s", "1d"))
+    refresh: Seconds = field(default=30.0, validator=duration_between("1s", "1h"))
+
+
+@frozen(slots=True, kw_only=True)
+class Auth:
+    """Who may use the control listener, publish and watch."""
+
+    tokens_file: KeyFile = ""
+    session: Seconds = field(default=43_200.0, validator=duration_between("1m", "30d"))
+    max_sessions: int = field(default=1000, validator=number_between(1, 100_000))
+    failures: Frequency = field(default=(10, 60.0), validator=frequency)
+    failures_in_all: Frequency = field(default=(1000, 60.0), validator=frequency)
+    creates: Frequency = field(default=(30, 60.0), validator=frequency)
+    creates_in_all: Frequency = field(default=(300, 60.0), validator=frequency)
+    url: str = field(default="", validator=web_url)
+    timeout: Seconds = field(default=3.0, validator=duration_between("100ms", "1m"))
+    cache: Seconds = field(default=30.0, validator=duration_between("100ms", "1h", zero="ask each time"))
+    cache_refused: Seconds = field(
+        default=5.0, validator=duration_between("100ms", "1h", zero="ask each time")
+    )
+    when_down: Literal["deny", "allow"] = "deny"
+    playback: Literal["open", "signed", "ask"] = "open"
+    playback_key_file: KeyFile = ""
+    jwt: Jwt = Jwt()
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the control listener asks who somebody is."""
+        return bool(self.tokens_file or self.jwt.jwks_url or self.jwt.jwks_file)
 
 
 @frozen(slots=True, kw_only=True)
@@ -243,6 +304,7 @@ class Config:
     path: Path
     ingest: Ingest = Ingest()
     control: Control = Control()
+    auth: Auth = Auth()
     storage: Storage = Storage()
     database: DatabaseConfig = DatabaseConfig()
     journal: JournalConfig = JournalConfig()

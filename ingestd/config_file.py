@@ -9,11 +9,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrs import evolve, field, frozen
 
 from ingestd import config
+from ingestd.auth.settings import problems
 from ingestd.config import Config, KeyFile, Pipeline, StreamConfig
 from ingestd.credentials import CredentialError, read_sealing_keys, read_secret
 from ingestd.database_url import DatabaseUrlError, check_database_url
@@ -26,6 +26,7 @@ from ingestd.structure import did_you_mean, join, type_name, unknown_key
 _SECTIONS: dict[str, type[Any]] = {
     "ingest": config.Ingest,
     "control": config.Control,
+    "auth": config.Auth,
     "storage": config.Storage,
     "database": config.DatabaseConfig,
     "journal": config.JournalConfig,
@@ -97,25 +98,12 @@ def _sections(path: Path, table: Mapping[str, Any], report: Report) -> dict[str,
         section = report.structure(path, name, table.get(name, {}), kind)
         if section is not None:
             sections[name] = section
-    if "control" in sections:
-        _check_control(path, sections["control"], report)
     if "database" in sections:
         sections["database"] = _database(path, sections["database"], report)
+    if "control" in sections and "auth" in sections:
+        for key, text in problems(sections["control"], sections["auth"]):
+            report.add(path, key, text)
     return sections
-
-
-def _check_control(path: Path, control: config.Control, report: Report) -> None:
-    if not (control.bind.is_loopback or control.allow_unauthenticated):
-        report.add(
-            path,
-            "control.bind",
-            f"{control.bind} can be reached from other machines, and the listener asks for no password; "
-            'expected a loopback address like "127.0.0.1:8080" with a proxy in front, '
-            "or control.allow_unauthenticated = true where the network is trusted",
-        )
-    url = urlsplit(control.public_url)
-    if control.public_url and (url.scheme not in ("http", "https") or not url.hostname or url.query):
-        report.add(path, "control.public_url", 'expected a URL like "https://live.example.org"')
 
 
 def _database(path: Path, database: config.DatabaseConfig, report: Report) -> config.DatabaseConfig:

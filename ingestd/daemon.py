@@ -26,9 +26,11 @@ import trio
 from attrs import frozen
 
 from ingestd import __version__
+from ingestd.auth.authority import open_authority
 from ingestd.config import Address, Config
 from ingestd.control import server
 from ingestd.control.app import create_app
+from ingestd.control.links import Links
 from ingestd.errors import IngestdError
 from ingestd.events import Events
 from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
@@ -41,7 +43,7 @@ from ingestd.live.revival import revive
 from ingestd.live.session import Session
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
-from ingestd.registry.directory import Directory, declared
+from ingestd.registry.registry import Registry
 from ingestd.sources import websocket
 from ingestd.state_lock import state_lock
 
@@ -134,22 +136,26 @@ async def _run(
     await services.start(writer.run)
     lag = LoopLag()
     services.start_soon(lag.run)
-    directory = Directory(declared(config.streams.values(), time.time()))
-    directory.loaded = True
+    registry = Registry.of(config)
+    await registry.open()
+    directory = registry.directory
     services.start_soon(retain_forever, config, directory)
-    async with trio.open_nursery() as sessions:
-        events = Events(config.control.events)
+    events = Events(config.control.events)
+    async with open_authority(config) as authority, trio.open_nursery() as sessions:
         streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
         revived = await revive(config, directory, ffmpeg.path, writer, events)
         # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
         await services.start(_recover, config, ffmpeg, revived)
         for session in revived:
             streams.start(session)
-        app = create_app(streams, ring, lag)
+        ending = trio.Event()
+        links = Links(config)
+        app = create_app(streams, registry, ring, lag, authority, links, ending)
         bind = config.control.bind
-        control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
-        receiver = services.start(websocket.serve, config.ingest, streams)
+        control = addresses(await _listen("control", bind, services.start(server.serve, app, bind, ending)))
+        receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
         ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
+        links.ingest_port = Address.parse(ingest[0]).port
         log.info("daemon_ready", ingest=ingest, control=control)
         task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
         await stopping.wait()

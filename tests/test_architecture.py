@@ -27,10 +27,10 @@ LAYERS = (
     ("config_file", "logs"),
     ("pipeline_file",),
     ("problems",),
-    ("structure",),
+    ("structure", "auth"),
     ("config",),
     ("ranges", "credentials", "database_url"),
-    ("errors", "events", "names", "units", "log_ring", "state_lock"),
+    ("errors", "events", "names", "units", "log_ring", "state_lock", "origins"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 
@@ -152,7 +152,7 @@ def test_only_the_daemon_knows_listeners(sources: Sources) -> None:
 
 def test_control_knows_sessions_but_not_ffmpeg(sources: Sources) -> None:
     known = {group(t) for m in sources if group(m) == "control" for t in imports(m, sources) if t in sources}
-    assert known <= {"", "control", "live", "config", "errors", "names", "registry", "log_ring"}
+    assert known <= {"", "control", "live", "config", "errors", "names", "registry", "log_ring", "auth"}
 
 
 def test_no_module_is_long(sources: Sources) -> None:
