@@ -5,6 +5,7 @@
      ├ journal writer    one task, one thread, for all sessions
      ├ loop lag          how late the event loop is (`ingestd.live.lag`)
      ├ retention         old recordings go (`ingestd.live.retention`)
+     ├ registry          streams, sessions and recordings into the database (`ingestd.registry`)
      ├ sessions          one a live stream (`ingestd.live.session`)
      ├ ingest listener   WebSocket publishers (`ingestd.sources.websocket`)
      └ control listener  HTTP (`ingestd.control`)
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import signal
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,9 +31,11 @@ from ingestd.config import Address, Config
 from ingestd.control import server
 from ingestd.control.app import create_app
 from ingestd.control.links import Links
+from ingestd.credentials import CredentialError
 from ingestd.errors import IngestdError
 from ingestd.events import Events
 from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
+from ingestd.live.history import History, OnDisk
 from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
 from ingestd.live.orphans import end_orphans, marking
@@ -43,11 +45,16 @@ from ingestd.live.revival import revive
 from ingestd.live.session import Session
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
+from ingestd.registry.database import DatabaseRefused
 from ingestd.registry.registry import Registry
+from ingestd.registry.seal import SealError
 from ingestd.sources import websocket
 from ingestd.state_lock import state_lock
 
 log = structlog.get_logger(__name__)
+
+#: Seconds that the database may take at the end; what it does not take then is written by the next daemon.
+_PATIENCE = 5.0
 
 
 @frozen(slots=True)
@@ -64,6 +71,10 @@ class CannotListen(IngestdError):
     """An address of the configuration cannot be listened on; the text says which, and why."""
 
 
+class RegistryUnusable(IngestdError):
+    """The database cannot be used as ``[database]`` has it; the text says why, and what to do."""
+
+
 class StateUnusable(IngestdError):
     """``storage.state_dir`` cannot be made or written to; the text says why."""
 
@@ -78,7 +89,7 @@ async def serve(
     """Run until SIGTERM, SIGINT or `Running.stop`; then end every session within ``shutdown.timeout``.
 
     *ring* has the log events that ``/v1/logs`` shows (from `ingestd.logs.configure`).
-    Raises `FfmpegMissing`, `StateUnusable` and `CannotListen`. On return no process and no task of
+    Raises `FfmpegMissing`, `StateUnusable`, `RegistryUnusable` and `CannotListen`. On return no process and no task of
     it is left.
     """
     state = config.storage.state_dir
@@ -136,33 +147,51 @@ async def _run(
     await services.start(writer.run)
     lag = LoopLag()
     services.start_soon(lag.run)
-    registry = Registry.of(config)
-    await registry.open()
-    directory = registry.directory
-    services.start_soon(retain_forever, config, directory)
     events = Events(config.control.events)
-    async with open_authority(config) as authority, trio.open_nursery() as sessions:
-        streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
-        revived = await revive(config, directory, ffmpeg.path, writer, events)
-        # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
-        await services.start(_recover, config, ffmpeg, revived)
-        for session in revived:
-            streams.start(session)
-        ending = trio.Event()
-        links = Links(config)
-        app = create_app(streams, registry, ring, lag, authority, links, ending)
-        bind = config.control.bind
-        control = addresses(await _listen("control", bind, services.start(server.serve, app, bind, ending)))
-        receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
-        ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
-        links.ingest_port = Address.parse(ingest[0]).port
-        log.info("daemon_ready", ingest=ingest, control=control)
-        task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
-        await stopping.wait()
-        log.info("daemon_stopping", live=streams.live)
-        streams.drain()
-        # A session ends itself within shutdown.timeout; this holds should that fail.
-        sessions.cancel_scope.deadline = trio.current_time() + config.shutdown.timeout + 5
+    registry = _registry(config)
+    directory = registry.directory
+    try:
+        # Streams that are not declared are known from here on, unless the database is away.
+        await registry.open()
+    except (DatabaseRefused, SealError) as error:
+        raise RegistryUnusable(f"database: {error}") from error
+    services.start_soon(retain_forever, config, directory, events)
+    try:
+        async with open_authority(config) as authority, trio.open_nursery() as sessions:
+            streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
+            revived = await revive(config, directory, ffmpeg.path, writer, events)
+            # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
+            await services.start(_recover, config, ffmpeg, revived)
+            for session in revived:
+                streams.start(session)
+            history = History(streams, registry.ledger)
+            services.start_soon(history.run)
+            services.start_soon(registry.run, history.live, OnDisk(config, directory))
+            links, ending = Links(config), trio.Event()
+            app = create_app(streams, registry, ring, lag, authority, links, ending)
+            bind = config.control.bind
+            serving = services.start(server.serve, app, bind, ending)
+            control = addresses(await _listen("control", bind, serving))
+            receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
+            ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
+            links.ingest_port = int(ingest[0].rpartition(":")[2])
+            log.info("daemon_ready", ingest=ingest, control=control)
+            task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
+            await stopping.wait()
+            log.info("daemon_stopping", live=streams.live)
+            streams.drain()
+            # A session ends itself within shutdown.timeout; this holds should that fail.
+            sessions.cancel_scope.deadline = trio.current_time() + config.shutdown.timeout + 5
+    finally:
+        # What the last sessions had to tell is still to be written.
+        await registry.close(_PATIENCE)
+
+
+def _registry(config: Config) -> Registry:
+    try:
+        return Registry.of(config)
+    except (DatabaseRefused, CredentialError, SealError) as error:
+        raise RegistryUnusable(f"database: {error}") from error
 
 
 async def _recover(
