@@ -21,9 +21,9 @@ import msgspec
 from attrs import Factory, frozen
 from quart import Blueprint, Response, request
 
+from ingestd.control.access import Needed
 from ingestd.control.validation import read_body, read_query
 
-Scope: TypeAlias = Literal["read", "publish", "admin"] | None
 Method: TypeAlias = Literal["get", "post", "patch", "put", "delete"]
 View = TypeVar("View", bound=Callable[..., Awaitable[Any]])
 
@@ -52,7 +52,10 @@ def ok(body: Any, about: str = "That is it.") -> Answer:
 
 @frozen(slots=True, kw_only=True)
 class Route:
-    """What one method of one path takes and answers. *problems* are the statuses of its errors."""
+    """What one method of one path takes and answers. *problems* are the statuses of its errors.
+
+    *scope* is what `ingestd.control.access` asks for.
+    """
 
     method: Method
     path: str
@@ -60,7 +63,7 @@ class Route:
     summary: str
     about: str
     tag: str
-    scope: Scope
+    scope: Needed
     answers: tuple[Answer, ...]
     problems: tuple[int, ...]
     query: type[msgspec.Struct] | None = None
@@ -99,17 +102,21 @@ class Routes:
         path: str,
         summary: str,
         *,
-        scope: Scope,
+        scope: Needed,
         answers: Sequence[Answer],
         problems: Sequence[int] = (),
         query: type[msgspec.Struct] | None = None,
         body: type[msgspec.Struct] | None = None,
         headers: Mapping[str, str] | None = None,
+        creates: bool = False,
     ) -> Callable[[View], View]:
-        """Declare a route; its view's docstring is the description. *headers* are those that it looks at."""
-        found = set(problems)
-        # Anybody may call too often, or at a moment at which the daemon has too much to do.
-        found |= {401, 403, 429} if scope is not None else set()
+        """Declare a route; its view's docstring is the description. *headers* are those that it looks at.
+
+        One that *creates* what lasts may be called only so often (``auth.creates``).
+        """
+        found = set(problems) | {403}
+        found |= {401, 429} if scope is not None else set()
+        found |= {429} if creates else set()
         found |= {400} if query is not None else set()
         found |= {400, 413, 415, 422} if body is not None else set()
 
@@ -120,6 +127,7 @@ class Routes:
                 problems=tuple(sorted(found)), query=query, body=body, headers=headers or {},
             )  # fmt: skip
             bound = _bound(route, view)
+            bound.__creates__ = creates  # type: ignore[attr-defined]  # read by Access.guard
             self.blueprint.add_url_rule(path, view.__name__, bound, methods=[method.upper()])
             return view
 

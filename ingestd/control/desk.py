@@ -151,7 +151,9 @@ class Desk:
         if sink not in (run.sink.name for run in session.sinks):
             raise Refusal(404, f'the running session has no sink "{sink}"')
         if not self.streams.restart(name, sink):
-            raise Refusal(409, "this sink has no FFmpeg that could be begun anew: it has ended, or needs none")
+            raise Refusal(
+                409, "this sink has no FFmpeg that could be begun anew: it has ended, or needs none"
+            )
         return stream
 
     async def _keep(self, stream: Stream, **told: object) -> Stream:
@@ -176,9 +178,7 @@ class Desk:
 
     def _not_declared(self, stream: Stream, what: str) -> None:
         if stream.declared:
-            raise Refusal(
-                409, f"{what} is declared in ingestd.toml: change it there, and restart the daemon"
-            )
+            raise Refusal(409, f"{what} is declared in ingestd.toml: change it there, and restart the daemon")
 
     def _check_room(self) -> None:
         most = self.streams.config.control.max_streams

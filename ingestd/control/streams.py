@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from quart import Blueprint, Response
 from sqlalchemy import Connection
 
+from ingestd.auth.authority import Authority
 from ingestd.control import idempotency
-from ingestd.control.access import caller
+from ingestd.control.access import who
 from ingestd.control.contract import Answer, Routes, ok
 from ingestd.control.desk import Desk
 from ingestd.control.errors import Refusal
@@ -17,7 +16,7 @@ from ingestd.control.links import Links
 from ingestd.control.shapes import CreatedStream, NewStream, StreamChange, StreamList, StreamListing
 from ingestd.live.shapes import StreamStatus
 from ingestd.live.status import stream_status
-from ingestd.registry.model import Stream
+from ingestd.registry.model import Policy, Stream
 from ingestd.registry.paging import BadCursor, decode_cursor, encode_cursor
 
 SHOWN = ok(StreamStatus, "The stream as it is now.")
@@ -26,16 +25,17 @@ SHOWN = ok(StreamStatus, "The stream as it is now.")
 class Telling:
     """Tells what is known of streams, with the links that lead to them."""
 
-    def __init__(self, desk: Desk, links: Links) -> None:
+    def __init__(self, desk: Desk, links: Links, authority: Authority) -> None:
+        self.links = links
         self._desk = desk
-        self._links = links
+        self._authority = authority
 
     def status(self, stream: Stream) -> StreamStatus:
         """The stream, its session, and where it plays."""
         status = stream_status(stream, self._desk.streams.sessions.get(stream.name))
         pipeline = self._desk.pipeline_of(stream)
         if pipeline is not None and any(sink.type == "hls" for sink in pipeline.sinks):
-            url = self._links.playlist(stream.name)
+            url = self.links.playlist(stream.name)
             # Told as a playback of the daemon's own: it needs no id but the name.
             status["playback"].insert(
                 0, {"id": stream.name, "provider": "ingestd", "policy": self.policy, "url": url}
@@ -43,13 +43,13 @@ class Telling:
         return status
 
     @property
-    def policy(self) -> Any:
-        """Whether who watches what the daemon serves needs a signed link."""
-        return "public"
+    def policy(self) -> Policy:
+        """Whether who watches what the daemon serves needs more than a link."""
+        return "public" if self._authority.config.playback == "open" else "signed"
 
     def created(self, stream: Stream, key: str) -> CreatedStream:
         """The stream with its key."""
-        return {**self.status(stream), "key": key, "ingest_url": self._links.publish(key)}
+        return {**self.status(stream), "key": key, "ingest_url": self.links.publish(key)}
 
 
 def blueprint(desk: Desk, telling: Telling) -> Blueprint:
@@ -78,11 +78,12 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
 
     @routes.post(
         "/v1/streams", "Make a stream", scope="publish", body=NewStream, answers=[created],
-        problems=(409, 502, 503), headers={idempotency.HEADER: idempotency.ABOUT},
+        problems=(409, 502, 503), headers={idempotency.HEADER: idempotency.ABOUT}, creates=True,
     )  # fmt: skip
     async def create(body: NewStream) -> Response:
         """Its publish key is made up, told in this answer and kept as a hash. Send an `Idempotency-Key`, and
-        a request whose answer was lost can be sent again."""
+        a request whose answer was lost can be sent again.
+        """
 
         async def work(keep: idempotency.Keep) -> tuple[int, bytes]:
             answer = b""
@@ -96,7 +97,7 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
             return 201, answer
 
         asked = msgspec.json.encode(body, order="sorted")
-        status, told, again = await idempotency.once(desk.registry.database, caller(), asked, work)
+        status, told, again = await idempotency.once(desk.registry.database, who().name, asked, work)
         response = idempotency.as_told(status, told, again=again)
         response.headers["Location"] = f"/v1/streams/{msgspec.json.decode(told)['name']}"
         return response

@@ -73,7 +73,7 @@ def _refusal(status: int, errors: Iterable[tuple[str, str]]) -> Refusal:
 
 
 def _explained(kind: type[msgspec.Struct], text: str) -> tuple[str, str]:
-    """msgspec's words as a field and what was expected of it."""
+    """Msgspec's words as a field and what was expected of it."""
     match = _AT.match(text)
     what = match["what"] if match else text
     path = ((match["path"] if match else None) or "$").removeprefix("$").removeprefix(".")

@@ -15,7 +15,7 @@ class Exposed:
     """The frames of *hub* from its newest random access point on, muxed for one reader.
 
     One that is too slow is cut forward to a random access point (policy ``skip``), so that nothing piles
-    up. Use `begin` first, then iterate, then `close`. It ends with the hub, and where the tracks change:
+    up. Use `begin` first, then `parts`, then `close`. It ends with the hub, and where the tracks change:
     a reader's decoder was told others, and has to come again.
     """
 
@@ -43,7 +43,7 @@ class Exposed:
         webm = self._muxer is not None and b"webm" in self._muxer.header()[:64]
         return "video/webm" if webm else "video/x-matroska"
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def parts(self) -> AsyncIterator[bytes]:
         """The header, then a cluster or more at a time, as the frames come."""
         batch, muxer = self._first, self._muxer
         if batch is None or muxer is None:

@@ -116,9 +116,7 @@ class Registry:
         dropped = await self.database.run(streams.drop_stream, name)
         return self.directory.remove(name) is not None or dropped
 
-    def _add(
-        self, connection: Connection, stream: Stream, also: Callable[[Connection], None] | None
-    ) -> None:
+    def _add(self, connection: Connection, stream: Stream, also: Callable[[Connection], None] | None) -> None:
         streams.add_stream(connection, stream, self.sealer)
         if also is not None:
             also(connection)
