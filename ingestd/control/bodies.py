@@ -45,6 +45,7 @@ class Endless(ResponseBody):
         raise TypeError("this body has no end")
 
     async def make_conditional(self, begin: int, end: int | None, max_partial_size: int | None = None) -> int:
+        del begin, end, max_partial_size
         raise TypeError("this body has no ranges")
 
 

@@ -151,9 +151,7 @@ class Desk:
         if sink not in (run.sink.name for run in session.sinks):
             raise Refusal(404, f'the running session has no sink "{sink}"')
         if not self.streams.restart(name, sink):
-            raise Refusal(
-                409, "this sink has no FFmpeg that could be begun anew: it has ended, or needs none"
-            )
+            raise Refusal(409, "this sink has no FFmpeg to begin anew: it has ended, or needs none")
         return stream
 
     async def _keep(self, stream: Stream, **told: object) -> Stream:

@@ -41,8 +41,8 @@ def blueprint(desk: Desk) -> Blueprint:
         ],
     )  # fmt: skip
     async def expose(query: ExposeQuery) -> Response:
-        """What the publisher sends, as WebM (or Matroska, for H.264 and other codecs that WebM does not have),
-        from its newest keyframe on, at time 0: `ffmpeg -i URL`, OpenCV and a script read it from the first
+        """What the publisher sends, as WebM (or Matroska, for H.264 and others that WebM does not have), from
+        its newest keyframe on, at time 0: `ffmpeg -i URL`, OpenCV and a script read it from the first
         frame. Ends with the session. A reader that is too slow misses frames up to a keyframe.
         """
         session = _on_air(desk, query.stream)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made of the routes' own declarations. It cannot say anything else than the code."""
+"""The OpenAPI 3.1 document, made of the routes' own declarations: it says what the code says."""
 
 from __future__ import annotations
 

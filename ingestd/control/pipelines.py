@@ -1,4 +1,4 @@
-"""``/v1/pipelines``: what a stream can become, as the files say; secrets are masked as ``repr`` masks them."""
+"""``/v1/pipelines``: what a stream can become, as the files say; secrets are masked as by ``repr``."""
 
 from __future__ import annotations
 

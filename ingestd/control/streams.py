@@ -104,7 +104,7 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
 
     @routes.get("/v1/streams/<name>", "Show a stream", scope="read", answers=[SHOWN], problems=(404, 503))
     async def show(name: str) -> StreamStatus:
-        """A stream that was not published since the daemon started is `idle`; then it shows its last session."""
+        """One that was not published since the daemon started is `idle`; then it shows its last session."""
         return telling.status(desk.get(name))
 
     @routes.route(
@@ -151,7 +151,8 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         return telling.created(*await desk.reset_key(name))
 
     @routes.post(
-        "/v1/streams/<name>/stop", "End its session", scope="publish", answers=[SHOWN], problems=(404, 409, 503)
+        "/v1/streams/<name>/stop", "End its session", scope="publish", answers=[SHOWN],
+        problems=(404, 409, 503),
     )  # fmt: skip
     async def stop(name: str) -> StreamStatus:
         """In order: what was sent is finished. The publisher is told 1000, and may begin another session."""

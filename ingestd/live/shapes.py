@@ -1,4 +1,4 @@
-"""The shapes of what the API tells of a stream: `ingestd.live.status` fills them, the OpenAPI document has them.
+"""The shapes of what the API tells of a stream: `ingestd.live.status` fills them, OpenAPI shows them.
 
 Times are RFC 3339 in UTC, durations seconds. Later versions only add.
 """

@@ -145,10 +145,10 @@ def _encoder(encoder: Encoder) -> EncoderStatus:
 
 
 def _sink(run: SinkRun) -> SinkStatus:
-    status: SinkStatus = {  # type: ignore[typeddict-item]  # _health leaves out what may be left out
+    status: SinkStatus = {
         "name": run.sink.name,
         "type": run.sink.type,
-        **_health(run.health),
+        **_health(run.health),  # type: ignore[typeddict-item]  # it has not what may be left out
         "sent_frames": run.sent_frames,
         "sent_bytes": run.sent_bytes,
         "dropped_frames": run.dropped_frames,
