@@ -53,11 +53,11 @@ class Desk:
         return self.streams.config.pipelines.get(stream.pipeline)
 
     async def create(
-        self, wanted: NewStream, also: Callable[[Connection, Stream, str], None] | None = None
+        self, wanted: NewStream, also: Callable[[Stream, str], Callable[[Connection], None]] | None = None
     ) -> tuple[Stream, str]:
         """A new stream and its publish key, of which only the hash is kept.
 
-        *also* is done in the transaction that stores it.
+        What *also* makes of the two is done in the transaction that stores the stream, in a thread.
         """
         pipeline = self._pipeline(wanted.pipeline or self.streams.config.control.pipeline)
         targets = _targets(pipeline, wanted.targets)
@@ -69,13 +69,8 @@ class Desk:
                 enabled=wanted.enabled, created=now, updated=now, title=wanted.title,
                 labels=dict(wanted.labels), targets=targets,
             )  # fmt: skip
-
-            def store(connection: Connection, made: Stream = stream, secret: str = key) -> None:
-                if also is not None:
-                    also(connection, made, secret)
-
             try:
-                await self.registry.add(stream, store)
+                await self.registry.add(stream, also(stream, key) if also is not None else None)
             except StreamTaken as error:
                 if wanted.name is not None:
                     raise Refusal(409, str(error)) from None

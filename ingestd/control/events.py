@@ -44,10 +44,15 @@ class EventQuery(msgspec.Struct, forbid_unknown_fields=True):
             max_length=50,
         ),
     ] = []
-    after: Annotated[
-        str | None,
-        Meta(description="As `Last-Event-ID`, for clients that cannot send it.", pattern=f"^{_ID.pattern}$"),
-    ] = None
+    after: (
+        Annotated[
+            str,
+            Meta(
+                description="As `Last-Event-ID`, for clients that cannot send it.", pattern=f"^{_ID.pattern}$"
+            ),
+        ]
+        | None
+    ) = None
 
 
 def blueprint(desk: Desk, ending: trio.Event) -> Blueprint:

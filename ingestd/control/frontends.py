@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -109,10 +111,10 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         async def work(keep: idempotency.Keep) -> tuple[int, bytes]:
             answer = b""
 
-            def also(connection: Connection, stream: Stream, key: str) -> None:
+            def also(stream: Stream, key: str) -> Callable[[Connection], None]:
                 nonlocal answer
                 answer = encoded(_legacy(telling, stream, key))
-                keep(connection, 200, answer)
+                return partial(keep, status=200, body=answer)
 
             await desk.create(body, also)
             return 200, answer

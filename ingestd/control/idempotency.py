@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Protocol
 
 import structlog
 import trio
@@ -31,8 +31,11 @@ ABOUT = (
 LIFETIME = 86_400.0
 _KEY = re.compile(r"[!-~]{1,255}")
 
-#: Keeps the answer (status, body) in the transaction that it is given.
-Keep: TypeAlias = Callable[[Connection, int, bytes], None]
+
+class Keep(Protocol):
+    """Keeps the answer in the transaction that it is given."""
+
+    def __call__(self, connection: Connection, *, status: int, body: bytes) -> None: ...
 
 
 async def once(
@@ -58,7 +61,7 @@ async def once(
     if first is not None:
         return first.status, first.body, True
 
-    def keep(connection: Connection, status: int, body: bytes) -> None:
+    def keep(connection: Connection, *, status: int, body: bytes) -> None:
         idempotency.answer(connection, scope, key, status, body)
 
     try:
@@ -89,5 +92,6 @@ def _claim(connection: Connection, scope: str, key: str, asked: bytes) -> idempo
     return idempotency.claim(connection, scope, key, asked, now)
 
 
-def _forget(_connection: Connection, _status: int, _body: bytes) -> None:
+def _forget(connection: Connection, *, status: int, body: bytes) -> None:
     """There is no key to keep it for."""
+    del connection, status, body

@@ -24,7 +24,7 @@ class LogQuery(msgspec.Struct, forbid_unknown_fields=True):
     stream: Name | None = None
     level: Level = LEVELS[0]
     limit: Annotated[int, Meta(ge=0, le=MAX_LIMIT)] = 100
-    after: Annotated[int | None, Meta(ge=0, le=2**53, description="Only events after this number.")] = None
+    after: Annotated[int, Meta(ge=0, le=2**53, description="Only events after this number.")] | None = None
 
 
 class LogPage(msgspec.Struct):

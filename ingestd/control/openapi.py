@@ -139,7 +139,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         (_,), components = msgspec.json.schema_components([route.query], ref_template=_REF)
         own = components[route.query.__name__]
         for name, form in own["properties"].items():
-            shape = dict(form)
+            shape = _given(form)
             parameter = {
                 "name": name,
                 "in": "query",
@@ -154,6 +154,17 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         form = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
         found.append({"name": name, "in": "header", "required": False, "description": about, "schema": form})
     return found
+
+
+def _given(form: dict[str, Any]) -> dict[str, Any]:
+    """*form* of a parameter that is given: None in the code means that it is not."""
+    shape = dict(form)
+    if "anyOf" in shape:
+        (inner,) = (each for each in shape.pop("anyOf") if each != {"type": "null"})
+        shape = {**inner, **shape}
+    if shape.get("default", 0) is None:
+        del shape["default"]
+    return shape
 
 
 def _answer(answer: Answer, schema: dict[Any, Any]) -> dict[str, Any]:

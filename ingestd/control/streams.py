@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import msgspec
 from quart import Blueprint, Response
 from sqlalchemy import Connection
@@ -88,10 +91,10 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         async def work(keep: idempotency.Keep) -> tuple[int, bytes]:
             answer = b""
 
-            def also(connection: Connection, stream: Stream, key: str) -> None:
+            def also(stream: Stream, key: str) -> Callable[[Connection], None]:
                 nonlocal answer
                 answer = encoded(telling.created(stream, key))
-                keep(connection, 201, answer)
+                return partial(keep, status=201, body=answer)
 
             await desk.create(body, also)
             return 201, answer

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from quart import request
@@ -93,4 +93,6 @@ def _join(path: str, name: str) -> str:
 
 
 def _is_list(kind: object) -> bool:
-    return get_origin(kind) in (list, tuple) or kind in (list, tuple)
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return get_origin(kind) is list
