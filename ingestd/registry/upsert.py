@@ -30,7 +30,8 @@ def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> 
 
     A row of another transaction that is under way is waited for.
     """
-    return connection.execute(_insert(connection, table).values(row).on_conflict_do_nothing()).rowcount == 1
+    statement = _insert(connection, table).values(row).on_conflict_do_nothing()
+    return connection.execute(statement.returning(*table.primary_key)).first() is not None
 
 
 def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -9,22 +9,18 @@ import pytest
 
 from ingestd.registry.database import Database
 from ingestd.registry.migrations import migrate
-from tests.support.postgres import Postgres, running_postgres
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
+from tests.support.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> str:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test twice: with SQLite ("" is its URL), and with PostgreSQL."""
     if request.param == "sqlite":
-        return ""
+        yield ""
+        return
     server: Postgres = request.getfixturevalue("postgres")
-    return server.new_database()
+    with server.empty_database() as url:
+        yield url
 
 
 @pytest.fixture
