@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from enum import Enum
-from typing import Literal, TypeAlias
 
 import httpx
 import structlog
 import trio
-from attrs import field, frozen
 
+from ingestd.auth.question import ApplicationDown, Question
 from ingestd.config import Auth
-from ingestd.errors import IngestdError
 
 log = structlog.get_logger(__name__)
 
@@ -28,42 +25,10 @@ _MAX_BODY = 64 * 2**10
 _YES = range(200, 300)
 _NO = (401, 403)
 
-Action: TypeAlias = Literal["publish", "watch"]
-
-
-class ApplicationDown(IngestdError):
-    """The application gave no answer, and ``auth.when_down`` is "deny"."""
-
 
 class _Answer(Enum):
     YES = "yes"
     NO = "no"
-
-
-@frozen(slots=True)
-class Question:
-    """What is asked. *secret* is the stream key or the viewer's token, *remote* the client's address."""
-
-    action: Action
-    stream: str
-    remote: str
-    secret: str | None = field(default=None, repr=False)
-
-    @property
-    def body(self) -> dict[str, str]:
-        """The JSON object that the application gets."""
-        body: dict[str, str] = {"action": self.action, "stream": self.stream, "remote": self.remote}
-        if self.secret is not None:
-            body["key" if self.action == "publish" else "token"] = self.secret
-        return body
-
-    @property
-    def digest(self) -> bytes:
-        """What the answer is remembered by: no secret."""
-        parts = [self.action, self.stream, self.remote, *([] if self.secret is None else [self.secret])]
-        raw = [part.encode("utf-8", "surrogatepass") for part in parts]
-        sized = b"".join(len(part).to_bytes(4, "big") + part for part in raw)
-        return hashlib.sha256(sized).digest()
 
 
 class Application:
@@ -104,12 +69,11 @@ class Application:
         """Yes, no, or what went wrong; never with anything that the application sent."""
         try:
             async with self._http.stream("POST", self._config.url, json=question.body) as response:
-                status, size = response.status_code, 0
-                # Read to its end, so that the connection can be kept; the status is all that counts.
-                async for piece in response.aiter_raw():
-                    size += len(piece)
-                    if size > _MAX_BODY:
-                        break
+                status = response.status_code
+                # The status is all that counts; a short body is read, so that the connection can be kept.
+                length = response.headers.get("Content-Length", "")
+                if length.isdigit() and len(length) < 10 and int(length) <= _MAX_BODY:
+                    await response.aread()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return type(error).__name__
         if status in _YES:

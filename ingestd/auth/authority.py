@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-import httpx
 from attrs import define
 
-from ingestd.auth.application import Application, Question
 from ingestd.auth.gate import Gate
 from ingestd.auth.identity import ANYBODY, Identity
-from ingestd.auth.jwts import Jwts, WrongJwt
 from ingestd.auth.pages import Pages
 from ingestd.auth.playback import Playback
 from ingestd.auth.proxies import Proxies
+from ingestd.auth.question import Asked, Question
 from ingestd.auth.rates import Rates
 from ingestd.auth.sessions import BrowserSession, BrowserSessions
 from ingestd.auth.token_file import TokenFile
 from ingestd.config import Auth, Config
 from ingestd.credentials import read_secret
+
+if TYPE_CHECKING:
+    from ingestd.auth.jwts import Jwts
 
 
 @define(eq=False)
@@ -36,17 +38,14 @@ class Authority:
     tokens: TokenFile | None = None
     jwts: Jwts | None = None
     playback: Playback | None = None
-    application: Application | None = None
+    application: Asked | None = None
 
     async def identify(self, token: str) -> Identity | None:
         """Who holds the bearer *token*; None for nobody. Failures are not counted here."""
         if not self.config.is_configured:
             return ANYBODY
         if self.jwts is not None and token.count(".") == 2:
-            try:
-                return await self.jwts.check(token)
-            except WrongJwt:
-                return None
+            return await self.jwts.find(token)
         return None if self.tokens is None else await self.tokens.find(token)
 
     async def signed_in(self, name: str) -> BrowserSession | None:
@@ -86,10 +85,7 @@ async def open_authority(config: Config) -> AsyncIterator[Authority]:
     Raises `CredentialError` when the playback key cannot be read any more.
     """
     auth, control, ingest = config.auth, config.control, config.ingest
-    # No proxy and no .netrc of the environment, and no redirect: questions go where the operator said.
-    async with httpx.AsyncClient(timeout=auth.timeout, trust_env=False, follow_redirects=False) as http:
-        application = Application(auth, http) if auth.url else None
-        jwt = auth.jwt
+    async with _asked(auth) as (application, jwts):
         yield Authority(
             auth,
             Gate(
@@ -104,7 +100,25 @@ async def open_authority(config: Config) -> AsyncIterator[Authority]:
             Rates(auth.failures, auth.failures_in_all),
             Rates(auth.creates, auth.creates_in_all),
             TokenFile(auth.tokens_file) if auth.tokens_file else None,
-            Jwts(jwt, http) if jwt.jwks_url or jwt.jwks_file else None,
+            jwts,
             Playback(read_secret(auth.playback_key_file)) if auth.playback_key_file else None,
             application,
         )
+
+
+@asynccontextmanager
+async def _asked(auth: Auth) -> AsyncIterator[tuple[Asked | None, Jwts | None]]:
+    """Those who are asked over HTTP; what that takes is imported, half a second, where somebody is."""
+    jwt = auth.jwt
+    takes_jwts = bool(jwt.jwks_url or jwt.jwks_file)
+    if not (auth.url or takes_jwts):
+        yield None, None
+        return
+    import httpx
+
+    from ingestd.auth.application import Application
+    from ingestd.auth.jwts import Jwts
+
+    # No proxy and no .netrc of the environment, and no redirect: questions go where the operator said.
+    async with httpx.AsyncClient(timeout=auth.timeout, trust_env=False, follow_redirects=False) as http:
+        yield Application(auth, http) if auth.url else None, Jwts(jwt, http) if takes_jwts else None

@@ -6,9 +6,9 @@ import math
 
 from attrs import frozen
 
-from ingestd.auth.application import Application, ApplicationDown, Question
 from ingestd.auth.pages import Pages
 from ingestd.auth.proxies import Proxies
+from ingestd.auth.question import ApplicationDown, Asked, Question
 from ingestd.auth.rates import Rates
 from ingestd.errors import PublishRefused
 
@@ -25,7 +25,7 @@ class Gate:
     pages: Pages
     proxies: Proxies
     failures: Rates
-    application: Application | None = None
+    application: Asked | None = None
 
     def hold_back(self, address: str) -> None:
         """Raise `PublishRefused` while the client at *address* has tried too many wrong keys."""

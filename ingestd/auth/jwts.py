@@ -38,6 +38,14 @@ class Jwts:
         self._read = self._tried = float("-inf")
         self._reading = trio.Lock()
 
+    async def find(self, token: str) -> Identity | None:
+        """As `check`, with None for one that is not good."""
+        try:
+            return await self.check(token)
+        except WrongJwt as error:
+            log.info("jwt_refused", cause=str(error))
+            return None
+
     async def check(self, token: str) -> Identity:
         """Whose *token* is, and its scopes. Raises `WrongJwt`."""
         if len(token) > _LONGEST:
@@ -113,6 +121,9 @@ class Jwts:
             async with self._http.stream("GET", self._config.jwks_url) as response:
                 if response.status_code != httpx.codes.OK:
                     raise ValueError(f"status {response.status_code}, expected 200 without a redirect")
+                length = response.headers.get("Content-Length", "0")
+                if not length.isdigit() or len(length) > 9 or int(length) > MAX_SET:
+                    raise ValueError(f"more than {MAX_SET // 2**10} KiB")
                 body = bytearray()
                 async for piece in response.aiter_bytes():
                     body += piece

@@ -13,9 +13,9 @@ import structlog
 from quart import Request, Response, g, request
 from quart_trio import QuartTrio
 
-from ingestd.auth.application import ApplicationDown
 from ingestd.auth.authority import Authority
 from ingestd.auth.identity import ANYBODY, Identity, Scope
+from ingestd.auth.question import ApplicationDown
 from ingestd.auth.sessions import BrowserSession
 from ingestd.config import Control
 from ingestd.control import cors
@@ -183,9 +183,7 @@ class Access:
 
     def _strange_host(self, request: Request, needed: Needed) -> Response | None:
         """Where nobody is asked, the browser's own machine is all that protects: hold off DNS rebinding."""
-        if not self._guards_host or needed in (None, "watch"):  # what any page may read
-            return None
-        if self._pages.knows(request.headers.get("Host", "")):
+        if not self._guards_host or needed is None or self._pages.knows(request.headers.get("Host", "")):
             return None
         text = "the Host header is none of this listener's: use a loopback name, or set control.public_url"
         return problem(403, "Forbidden", text)
