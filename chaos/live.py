@@ -39,6 +39,7 @@ class Live:
     lives: list[Life] = field(factory=list)
     left: Left = field(factory=Left)
     _index: Index | None = None
+    _inherited: str | None = None  # the last segment that was listed when the life under way began
 
     async def status(self) -> dict[str, Any]:
         """The stream's status now."""
@@ -72,6 +73,8 @@ class Live:
         if stop_children:
             self.left.signal(signal.SIGSTOP)
         listed = listed_in(self.daemon.playlist)
+        if listed[-1:] == [self._inherited]:
+            del listed[-1]
         if number is signal.SIGKILL:
             self.daemon.kill()
         elif await trio.to_thread.run_sync(self.daemon.stop) != 0:
@@ -86,6 +89,7 @@ class Live:
         for orphan in self.left.alive():
             self.note("processes", f"left by the last life: {orphan}")
         self.left.end()
+        self._inherited = next(reversed(listed_in(self.daemon.playlist)), None)
         self.look()
 
     def last_life(self, counted: int) -> Life:
