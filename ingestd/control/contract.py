@@ -69,6 +69,7 @@ class Route:
     query: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
     headers: Mapping[str, str] = Factory(dict)
+    max_body: int = MAX_BODY
 
     @property
     def template(self) -> str:
@@ -109,10 +110,11 @@ class Routes:
         body: type[msgspec.Struct] | None = None,
         headers: Mapping[str, str] | None = None,
         creates: bool = False,
+        max_body: int = MAX_BODY,
     ) -> Callable[[View], View]:
         """Declare a route; its view's docstring is the description. *headers* are those that it looks at.
 
-        One that *creates* what lasts may be called only so often (``auth.creates``).
+        One that *creates* what lasts may be called only so often (``auth.creates``). *max_body* is in bytes.
         """
         found = set(problems) | {403}
         found |= {401, 429} if scope is not None else set()
@@ -124,7 +126,7 @@ class Routes:
             route = Route(
                 method=method, path=path, name=f"{self.blueprint.name}.{view.__name__}", summary=summary,
                 about=_text(view.__doc__), tag=self._tag, scope=scope, answers=tuple(answers),
-                problems=tuple(sorted(found)), query=query, body=body, headers=headers or {},
+                problems=tuple(sorted(found)), query=query, body=body, headers=headers or {}, max_body=max_body,
             )  # fmt: skip
             bound = _bound(route, view)
             bound.__creates__ = creates  # type: ignore[attr-defined]  # read by Access.guard
@@ -146,7 +148,7 @@ def _bound(route: Route, view: Callable[..., Awaitable[Any]]) -> Callable[..., A
         if route.query is not None:
             arguments["query"] = read_query(route.query, request.args)
         if route.body is not None:
-            arguments["body"] = await read_body(route.body, MAX_BODY)
+            arguments["body"] = await read_body(route.body, route.max_body)
         return as_response(await view(**arguments))
 
     call.__route__ = route  # type: ignore[attr-defined]

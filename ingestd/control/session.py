@@ -42,7 +42,13 @@ def blueprint(access: Access) -> Blueprint:
     known = ok(SignedIn, "Who it is.")
 
     @routes.post(
-        "/v1/session", "Sign a browser in", scope=None, body=SignIn, answers=[known], problems=(401, 429)
+        "/v1/session",
+        "Sign a browser in",
+        scope=None,
+        body=SignIn,
+        answers=[known],
+        problems=(401, 429),
+        max_body=16 * 2**10,
     )
     async def sign_in(body: SignIn) -> Response:
         """Exchanges a token for an HttpOnly cookie: images, videos and event sources carry no header."""
