@@ -22,6 +22,19 @@ _INTRODUCTION = (
     "Errors are problem details (RFC 9457). Within `v1` nothing is removed and nothing changes its meaning: "
     "later versions add paths, parameters and fields, so pass over fields that you do not know."
 )
+#: The headings of the document, in the order in which one needs them.
+_TAGS = (
+    "Streams",
+    "Sessions and recordings",
+    "Events and log",
+    "Pipelines",
+    "Playback",
+    "Signing in",
+    "Health",
+    "What front ends call",
+    "Documents",
+)
+_METHODS = ("get", "post", "put", "patch", "delete")
 #: The parts of paths that vary: what they are, and the form of one that can be found.
 _PARAMETERS: dict[str, tuple[str, str | None]] = {
     "name": ("The stream's name.", f"^{NAME.pattern}$"),
@@ -70,7 +83,7 @@ class Problem(msgspec.Struct):
 def routes_of(app: QuartTrio) -> list[Route]:
     """All declared routes of *app*, by path and method."""
     found = [route for view in app.view_functions.values() if (route := route_of(view)) is not None]
-    return sorted(found, key=lambda route: (route.path, route.method))
+    return sorted(found, key=lambda route: (route.path, _METHODS.index(route.method)))
 
 
 def document(app: QuartTrio) -> dict[str, Any]:
@@ -86,7 +99,7 @@ def document(app: QuartTrio) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "ingestd", "version": __version__, "description": _INTRODUCTION},
         "servers": [{"url": "/"}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "tags": [{"name": tag} for tag in (*_TAGS, *sorted({route.tag for route in routes} - {*_TAGS}))],
         "paths": paths,
         "components": {
             "schemas": components,

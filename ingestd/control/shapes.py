@@ -14,7 +14,6 @@ Name = Annotated[
         pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$",
         max_length=64,
         description='1 to 64 of a-z 0-9 "_" "-", the first a letter or digit.',
-        examples=["studio"],
     ),
 ]
 Title = Annotated[str, Meta(max_length=200, pattern=r"^[^\u0000-\u001f\u007f\ud800-\udfff]*$")]
@@ -45,7 +44,7 @@ Targets = Annotated[list[NewTarget], Meta(max_length=32)]
 class NewStream(Struct, forbid_unknown_fields=True):
     """All may be left out: the name is then made up, the pipeline is `control.pipeline`."""
 
-    name: Name | None = None
+    name: Annotated[Name, Meta(examples=["studio"])] | None = None
     pipeline: Name | None = None
     title: Title = ""
     labels: Labels = {}

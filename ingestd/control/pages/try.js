@@ -15,21 +15,26 @@ function make(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** *text* with what is between backticks as code. */
+function prose(text) {
+  return (text ?? "").split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
+}
+
 function resolved(doc, schema) {
   const name = schema?.$ref?.split("/").pop();
   return name ? doc.components.schemas[name] : schema ?? {};
 }
 
-/** A value of *schema* to begin with: the fields that one would fill in. */
+/** A value of *schema* to begin with: the fields that one would fill in, and those that must be. */
 function example(doc, schema) {
   const form = resolved(doc, schema);
   const shown = {};
   for (const [name, given] of Object.entries(form.properties ?? {})) {
     const field = resolved(doc, given);
-    if (field.examples) shown[name] = field.examples[0];
-    else if (field.anyOf) shown[name] = resolved(doc, field.anyOf[0]).examples?.[0] ?? null;
-    else if ("default" in field) shown[name] = field.default;
-    else shown[name] = { boolean: true, integer: 0, number: 0, array: [], object: {} }[field.type] ?? "";
+    const examples = field.examples ?? field.anyOf?.[0].examples;
+    if (examples) shown[name] = examples[0];
+    else if ((field.default ?? null) !== null) shown[name] = field.default;
+    else if (form.required?.includes(name)) shown[name] = { boolean: true, integer: 0, number: 0, array: [], object: {} }[field.type] ?? "";
   }
   return shown;
 }
@@ -127,7 +132,7 @@ function field({ name, in: place, required, description, schema }) {
   const input = make("input", {
     name: `${place}:${name}`, required, spellcheck: "false", autocapitalize: "off", placeholder: String(hint ?? ""),
   });
-  return make("label", {}, `${name}${required ? " *" : ""}`, input, make("small", {}, description ?? ""));
+  return make("label", {}, `${name}${required ? " *" : ""}`, input, make("small", {}, ...prose(description)));
 }
 
 function operation(doc, path, method, op) {
@@ -144,24 +149,25 @@ function operation(doc, path, method, op) {
   if (content) {
     const box = make("textarea", { name: "body", spellcheck: "false", "aria-label": "Body, JSON" });
     box.value = JSON.stringify(example(doc, content.schema), null, 2);
+    box.rows = Math.max(4, box.value.split("\n").length + 1);
     form.append(make("h3", {}, "Body"), box);
   }
   form.append(make("div", { class: "row" }, make("button", { class: "send" }, "Send"), parts.stop));
   form.addEventListener("submit", (event) => send(event, path, method, parameters, parts));
   const answers = Object.entries(op.responses).map(([status, answer]) =>
-    make("li", {}, make("code", {}, status), ` ${answer.description}`));
+    make("li", {}, make("code", {}, status), " ", ...prose(answer.description)));
   const scope = op["x-scope"] ?? "open";
   return make("details", { "data-words": `${method} ${path} ${op.summary} ${op.description ?? ""}`.toLowerCase() },
     make("summary", {},
       make("span", { class: `method ${method}` }, method.toUpperCase()), make("span", { class: "path" }, path),
       make("span", { class: "what" }, op.summary), make("span", { class: "scope" }, scope)),
-    make("div", { class: "inside" }, make("p", { class: "about" }, op.description ?? ""), form, parts.result,
+    make("div", { class: "inside" }, make("p", { class: "about" }, ...prose(op.description)), form, parts.result,
       make("h3", {}, "Answers"), make("ul", { class: "answers" }, ...answers)));
 }
 
 function render(doc) {
   $("version").textContent = doc.info.version;
-  $("introduction").textContent = doc.info.description.replaceAll("`", "");
+  $("introduction").replaceChildren(...prose(doc.info.description));
   const sections = doc.tags.map(({ name }) => {
     const found = Object.entries(doc.paths).flatMap(([path, methods]) =>
       Object.entries(methods).filter(([, op]) => op.tags[0] === name)
