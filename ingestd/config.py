@@ -94,8 +94,13 @@ class Control:
     bind: Address = Address(host="127.0.0.1", port=8080)
     public_url: str = ""
     allow_unauthenticated: bool = False
+    # of a stream that is made without saying which
+    pipeline: str = "hls"
+    max_streams: int = field(default=10_000, validator=number_between(1, 1_000_000))
     # kept for those who ask what happened since
     events: int = field(default=1000, validator=number_between(10, 100_000, zero="none"))
+    max_event_clients: int = field(default=64, validator=number_between(1, 10_000))
+    max_pulls: int = field(default=16, validator=number_between(1, 10_000))
     cors_origins: tuple[str, ...] = field(default=(), validator=each(origin_or_all, at_most=100, at_least=0))
     trusted_proxies: tuple[str, ...] = field(default=(), validator=each(network, at_most=100, at_least=0))
 

@@ -102,11 +102,11 @@ def _sections(path: Path, table: Mapping[str, Any], report: Report) -> dict[str,
         section = report.structure(path, name, table.get(name, {}), kind)
         if section is not None:
             sections[name] = section
+    if "database" in sections:
+        sections["database"] = _database(path, sections["database"], report)
     if "control" in sections and "auth" in sections:
         for key, text in problems(sections["control"], sections["auth"]):
             report.add(path, key, text)
-    if "database" in sections:
-        sections["database"] = _database(path, sections["database"], report)
     return sections
 
 

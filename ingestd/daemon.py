@@ -30,6 +30,7 @@ from ingestd.auth.authority import open_authority
 from ingestd.config import Address, Config
 from ingestd.control import server
 from ingestd.control.app import create_app
+from ingestd.control.links import Links
 from ingestd.credentials import CredentialError
 from ingestd.errors import IngestdError
 from ingestd.events import Events
@@ -166,11 +167,14 @@ async def _run(
             history = History(streams, registry.ledger)
             services.start_soon(history.run)
             services.start_soon(registry.run, history.live, OnDisk(config, directory))
-            app = create_app(streams, ring, lag, authority)
+            links, ending = Links(config), trio.Event()
+            app = create_app(streams, registry, ring, lag, authority, links, ending)
             bind = config.control.bind
-            control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
+            serving = services.start(server.serve, app, bind, ending)
+            control = addresses(await _listen("control", bind, serving))
             receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
             ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
+            links.ingest_port = int(ingest[0].rpartition(":")[2])
             log.info("daemon_ready", ingest=ingest, control=control)
             task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
             await stopping.wait()

@@ -2,32 +2,98 @@
 
 from __future__ import annotations
 
+import trio
+from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from ingestd.auth.authority import Authority
-from ingestd.control import health, hls, logs, metrics, session, streams
+from ingestd.control import (
+    documents,
+    events,
+    expose,
+    frontends,
+    health,
+    hls,
+    logs,
+    metrics,
+    openapi,
+    pipelines,
+    recordings,
+    session,
+    sessions,
+    streams,
+    thumbnails,
+)
 from ingestd.control.access import Access
-from ingestd.control.errors import http_problem
+from ingestd.control.desk import Desk
+from ingestd.control.errors import Refusal, http_problem, problem, refused
+from ingestd.control.links import Links
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
+from ingestd.registry.database import DatabaseUnavailable, NotStorable
+from ingestd.registry.registry import Registry
+from ingestd.registry.seal import SealError
+
+#: Of any body, in bytes; what takes less says so.
+_MAX_BODY = 2**20
 
 
-def create_app(running: Streams, ring: LogRing, lag: LoopLag, authority: Authority) -> QuartTrio:
-    """The Quart application over *running*; *ring* has its log events, *lag* how late its loop is.
+def create_app(
+    running: Streams,
+    registry: Registry,
+    ring: LogRing,
+    lag: LoopLag,
+    authority: Authority,
+    links: Links,
+    ending: trio.Event,
+) -> QuartTrio:
+    """The Quart application over *running* and *registry*.
 
-    *authority* says who may; a route that names no scope needs "admin".
+    *ring* has the log's events, *lag* how late the loop is; *authority* says who may, and a route that names
+    no scope needs "admin". *ending* is set when answers that would go on for ever have to end.
     """
     app = QuartTrio("ingestd", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY
     app.url_map.merge_slashes = False  # an odd path is 404, not a redirect
     app.register_error_handler(HTTPException, http_problem)
+    app.register_error_handler(Refusal, refused)
+    app.register_error_handler(DatabaseUnavailable, _database_away)
+    app.register_error_handler(NotStorable, _not_storable)
+    app.register_error_handler(SealError, _cannot_seal)
     access = Access(authority, running.config.control)
     access.guard(app)
-    app.register_blueprint(session.blueprint(access))
-    app.register_blueprint(health.blueprint(running))
-    app.register_blueprint(streams.blueprint(running))
-    app.register_blueprint(hls.blueprint(running, access))
-    app.register_blueprint(logs.blueprint(running, ring))
-    app.register_blueprint(metrics.blueprint(running, lag))
+    desk = Desk(running, registry)
+    telling = streams.Telling(desk, links, authority)
+    for blueprint in (
+        streams.blueprint(desk, telling),
+        sessions.blueprint(desk),
+        recordings.blueprint(desk),
+        pipelines.blueprint(running),
+        thumbnails.blueprint(desk),
+        events.blueprint(desk, ending),
+        logs.blueprint(desk, ring),
+        frontends.blueprint(desk, telling),
+        expose.blueprint(desk),
+        session.blueprint(access),
+        hls.blueprint(running, access),
+        health.blueprint(running),
+        metrics.blueprint(running, lag),
+        documents.blueprint(),
+        openapi.blueprint(app),
+    ):
+        app.register_blueprint(blueprint)
     return app
+
+
+async def _database_away(error: DatabaseUnavailable) -> Response:
+    return await refused(Refusal(503, str(error), retry_after=5))
+
+
+async def _not_storable(error: NotStorable) -> Response:
+    return problem(422, "Unprocessable Content", str(error))
+
+
+async def _cannot_seal(error: SealError) -> Response:
+    return problem(409, "Conflict", str(error))

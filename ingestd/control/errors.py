@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import math
+from http import HTTPStatus
+from typing import Any
+
 from quart import Response, json
 from werkzeug.exceptions import HTTPException
 
+from ingestd.errors import IngestdError
 
-def problem(status: int, title: str, detail: str) -> Response:
+
+class Refusal(IngestdError):
+    """Answer with the problem *status*: *detail* says what was wrong, and never repeats a secret.
+
+    *more* are members of the problem's own; *retry_after* says in how many seconds to come again.
+    """
+
+    def __init__(self, status: int, detail: str, *, retry_after: float | None = None, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.retry_after = retry_after
+        self.more = more
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     """A response that says in *detail* what was wrong, and never repeats a secret."""
-    body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail, **more})
     response = Response(f"{body}\n", status, content_type="application/problem+json")
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def not_found(detail: str) -> Response:
     """404 with *detail*."""
     return problem(404, "Not Found", detail)
+
+
+async def refused(error: Refusal) -> Response:
+    """What a view has refused."""
+    response = problem(error.status, HTTPStatus(error.status).phrase, error.detail, **error.more)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return response
 
 
 async def http_problem(error: HTTPException) -> Response:

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, jsonify
+from typing import Literal
+
+import msgspec
+from quart import Blueprint
 
 from ingestd import __version__
-from ingestd.control.access import scope
+from ingestd.control.contract import Answer, Routes, ok
 from ingestd.live.streams import Streams
 
 
+class Alive(msgspec.Struct):
+    """The process answers; `live` is how many streams have a session."""
+
+    status: Literal["ok"]
+    version: str
+    live: int
+
+
+class Ready(msgspec.Struct):
+    """Whether publishers may come."""
+
+    status: Literal["ready", "draining"]
+
+
 def blueprint(running: Streams) -> Blueprint:
-    blueprint = Blueprint("health", __name__)
+    routes = Routes("health", "Health")
 
-    @blueprint.get("/healthz")
-    @scope(None)
-    async def healthz() -> Response:
-        return jsonify(status="ok", version=__version__, live=running.live)
+    @routes.get("/healthz", "Is it alive?", scope=None, answers=[ok(Alive)])
+    async def healthz() -> Alive:
+        """200 as long as the process answers: for a watchdog."""
+        return Alive("ok", __version__, running.live)
 
-    @blueprint.get("/readyz")
-    @scope(None)
-    async def readyz() -> tuple[Response, int]:
-        if running.draining:
-            return jsonify(status="draining"), 503
-        return jsonify(status="ready"), 200
+    draining = Answer(status=503, about="It has been told to stop.", body=Ready)
 
-    return blueprint
+    @routes.get("/readyz", "May it take work?", scope=None, answers=[ok(Ready), draining])
+    async def readyz() -> tuple[Ready, int]:
+        """For a load balancer."""
+        return (Ready("draining"), 503) if running.draining else (Ready("ready"), 200)
+
+    return routes.blueprint

@@ -5,21 +5,16 @@ A web server in front, or on the same directory, serves large ones.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-from http import HTTPStatus
-from typing import Any, Literal, TypeAlias
 
 import trio
 from quart import Blueprint, Response, request
-from quart_trio.wrappers.response import TrioFileBody
-from werkzeug.datastructures import ContentRange
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from ingestd.auth.playback import with_token
-from ingestd.control.access import Access, scope
+from ingestd.control.access import Access
+from ingestd.control.contract import Answer, Routes
 from ingestd.control.errors import not_found
+from ingestd.control.files import conditional, file_response, regular_size
 from ingestd.live.streams import Streams
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.(m3u8|ts|m4s|mp4)")
@@ -29,77 +24,53 @@ _TYPES = {
     "m4s": "video/iso.segment",
     "mp4": "video/mp4",
 }
-_BUFFER = 256 * 2**10
-
-Caching: TypeAlias = Literal["no-cache", "public, max-age=3600, immutable", "private, no-store"]
-
-
-async def _cut_to_range(response: Response) -> None:
-    """Make *response* the part that the request asks for (RFC 9110, 14.2), if it asks for one.
-
-    Quart's own takes a suffix, and a range that ends behind the file's end, for one that cannot be had.
-    """
-    size, wanted = response.content_length, request.range
-    if size is None or wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
-        return
-    if request.if_range.etag is not None and request.if_range.etag != response.get_etag()[0]:
-        return
-    found = wanted.range_for_length(size)
-    if found is None:
-        raise RequestedRangeNotSatisfiable(size)
-    begin, end = found
-    body: Any = response.response
-    await body.make_conditional(begin, end)
-    response.status_code = HTTPStatus.PARTIAL_CONTENT
-    response.content_length = end - begin
-    response.content_range = ContentRange("bytes", begin, end, size)
+_PRIVATE = "private, no-store"
 
 
 def blueprint(running: Streams, access: Access) -> Blueprint:
-    blueprint = Blueprint("hls", __name__, url_prefix="/hls")
+    routes = Routes("hls", "Playback")
     root = trio.Path(running.config.storage.state_dir / "hls")
+    media = ", ".join(dict.fromkeys(_TYPES.values()))
 
-    @blueprint.get("/<stream>/<name>")
-    @scope("watch")
-    async def serve(stream: str, name: str) -> Response:
-        match = _NAME.fullmatch(name)
+    @routes.get(
+        "/hls/<stream>/<file>", "HLS", scope="watch", problems=(404, 416, 503),
+        answers=[
+            Answer(status=200, about="The playlist or segment.", media=media),
+            Answer(status=206, about="A part of it (`Range`).", media=media),
+            Answer(status=304, about="It is as the client has it.", media=None),
+        ],
+    )  # fmt: skip
+    async def serve(stream: str, file: str) -> Response:
+        """`index.m3u8` is the media playlist of a stream whose pipeline has an `hls` sink; its segments are
+        beside it.
+        """
+        match = _NAME.fullmatch(file)
         if match is None or running.directory.get(stream) is None:
             return not_found("there is no such playlist or segment")
-        path = root / stream / name
+        path = root / stream / file
+        found = await regular_size(path)
+        if found is None:
+            return not_found("there is no such playlist or segment; segments go when they leave the playlist")
+        # What not everybody may see is in no shared cache.
+        private = None if access.is_open_to_viewers else _PRIVATE
+        if match[1] != "m3u8":
+            caching = private or "public, max-age=3600, immutable"
+            return await file_response(path, found, _TYPES[match[1]], caching)
         try:
             # A playlist changes with each segment, and whole: read it at once. A segment never changes.
-            found = await path.stat()
-            playlist = await path.read_bytes() if match[1] == "m3u8" else None
+            playlist = await path.read_bytes()
         except FileNotFoundError:
-            return not_found("there is no such playlist or segment; segments go when they leave the playlist")
-        if not stat.S_ISREG(found.st_mode):
-            return not_found("there is no such playlist or segment")
-        if playlist is not None:
-            token = access.link_token(request)
-            if token is not None:
-                playlist = with_token(playlist, token)
-            response = Response(playlist)
-            caching: Caching = "no-cache"
-            await response.add_etag()
-        else:
-            response = Response(TrioFileBody(os.fspath(path), buffer_size=_BUFFER))
-            response.content_length = found.st_size
-            caching = "public, max-age=3600, immutable"
-            response.set_etag(f"{found.st_mtime_ns:x}-{found.st_size:x}")
-        response.content_type = _TYPES[match[1]]
-        # What not everybody may see is in no shared cache.
-        response.headers["Cache-Control"] = caching if access.is_open_to_viewers else "private, no-store"
-        await response.make_conditional(request)
-        response.accept_ranges = "bytes"
-        if response.status_code == HTTPStatus.OK:
-            await _cut_to_range(response)
-        return response
+            return not_found("there is no such playlist")
+        token = access.link_token(request)
+        response = Response(with_token(playlist, token) if token is not None else playlist)
+        await response.add_etag()
+        return await conditional(response, _TYPES["m3u8"], private or "no-cache")
 
-    @blueprint.after_request
+    @routes.blueprint.after_request
     async def for_any_page(response: Response) -> Response:
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Access-Control-Expose-Headers"] = "Content-Length, Content-Range, Date"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
-    return blueprint
+    return routes.blueprint

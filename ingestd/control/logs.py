@@ -2,61 +2,58 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, json, request
+from typing import Annotated, Any
 
-from ingestd.control.access import scope
-from ingestd.control.errors import not_found, problem
-from ingestd.live.streams import Streams
+import msgspec
+from msgspec import Meta
+from quart import Blueprint, Response
+
+from ingestd.control.contract import JSON, Routes, ok
+from ingestd.control.desk import Desk
+from ingestd.control.shapes import Name
 from ingestd.log_ring import LEVELS, LogRing
 
 MAX_LIMIT = 10_000
-_DEFAULT_LIMIT = 100
+
+Level = Annotated[str, Meta(pattern=f"^({'|'.join(LEVELS)})$", description="The least important wanted.")]
 
 
-class _Wrong(ValueError):
-    """A parameter is; the text says what was expected."""
+class LogQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which events of the log."""
+
+    stream: Name | None = None
+    level: Level = LEVELS[0]
+    limit: Annotated[int, Meta(ge=0, le=MAX_LIMIT)] = 100
+    after: Annotated[int, Meta(ge=0, le=2**53, description="Only events after this number.")] | None = None
 
 
-def blueprint(running: Streams, ring: LogRing) -> Blueprint:
-    blueprint = Blueprint("logs", __name__)
+class LogPage(msgspec.Struct):
+    """Oldest first. Go on with `after` = `next`; `lost` were gone before they were asked for."""
 
-    @blueprint.get("/v1/logs")
-    @scope("read")
-    async def events() -> Response:
-        stream = request.args.get("stream")
-        if stream is not None and running.directory.get(stream) is None:
-            return not_found(f'no stream is called "{stream}"')
-        try:
-            limit = _number("limit", 0, MAX_LIMIT)
-            page = ring.page(
-                after=_number("after", 0, 2**53),
-                limit=_DEFAULT_LIMIT if limit is None else limit,
-                level=_level(),
-                stream=stream,
-            )
-        except _Wrong as error:
-            return problem(400, "Bad Request", str(error))
-        head = json.dumps({"run": ring.run, "next": page.next, "lost": page.lost})
+    run: str
+    next: int
+    lost: int
+    events: list[dict[str, Any]]
+
+
+def blueprint(desk: Desk, ring: LogRing) -> Blueprint:
+    routes = Routes("logs", "Events and log")
+
+    @routes.get(
+        "/v1/logs", "The log's last events", scope="read", query=LogQuery, answers=[ok(LogPage)],
+        problems=(404, 503),
+    )  # fmt: skip
+    async def events(query: LogQuery) -> Response:
+        """As many as `log.keep` says are there."""
+        if query.stream is not None:
+            desk.get(query.stream)
+        page = ring.page(after=query.after, limit=query.limit, level=query.level, stream=query.stream)
+        head = msgspec.json.encode({"run": ring.run, "next": page.next, "lost": page.lost}).decode()
         # The events are JSON already.
         body = f'{head[:-1]},"events":[{",".join(entry.text for entry in page.entries)}]}}\n'
-        response = Response(body, content_type="application/json")
+        response = Response(body, content_type=JSON)
         response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
-    return blueprint
-
-
-def _number(name: str, low: int, high: int) -> int | None:
-    text = request.args.get(name)
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit() and len(text) <= 16 and low <= int(text) <= high:
-        return int(text)
-    raise _Wrong(f"{name}: expected a whole number from {low} to {high}")
-
-
-def _level() -> str:
-    level = request.args.get("level", LEVELS[0])
-    if level not in LEVELS:
-        raise _Wrong(f"level: expected one of {', '.join(LEVELS)}")
-    return level
+    return routes.blueprint

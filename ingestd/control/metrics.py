@@ -8,13 +8,15 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector, gener
 from prometheus_client.registry import Collector
 from quart import Blueprint, Response
 
-from ingestd.control.access import scope
+from ingestd.control.contract import Answer, Routes
 from ingestd.live.lag import LoopLag
 from ingestd.live.metrics import StreamsCollector
 from ingestd.live.streams import Streams
 
 #: https://prometheus.io/docs/instrumenting/exposition_formats/
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_TEXT = Answer(status=200, about="Prometheus' text format.", media="text/plain")
 
 
 @frozen
@@ -28,14 +30,13 @@ class _Found(Collector):
 
 
 def blueprint(running: Streams, lag: LoopLag) -> Blueprint:
-    blueprint = Blueprint("metrics", __name__)
+    routes = Routes("metrics", "Health")
     registry = CollectorRegistry()
     registry.register(StreamsCollector(running))
     registry.register(lag)
     ProcessCollector(registry=registry)
 
-    @blueprint.get("/metrics")
-    @scope("read")
+    @routes.get("/metrics", "For Prometheus", scope="read", answers=[_TEXT])
     async def metrics() -> Response:
         # Read in one go, while nothing else runs; with many streams, writing it down takes longer.
         found = _Found(list(registry.collect()))
@@ -44,4 +45,4 @@ def blueprint(running: Streams, lag: LoopLag) -> Blueprint:
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    return blueprint
+    return routes.blueprint

@@ -22,17 +22,24 @@ from ingestd.config import Address
 GRACE = 2.0
 """Seconds that responses under way get when the daemon stops."""
 
+STALL = 30.0
+"""Seconds for which a client may take nothing of what it is sent; then its connection is closed."""
+
+_PIECE = 64 * 2**10
+
 
 async def serve(
     app: QuartTrio,
     bind: Address,
+    ending: trio.Event,
     *,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve *app* on *bind* until cancelled; reports its listeners once they listen.
 
-    Raises `OSError` when the address cannot be bound. When cancelled it accepts nothing any more,
-    lets responses under way go on for `GRACE` seconds, and then closes every connection.
+    Raises `OSError` when the address cannot be bound. When cancelled it accepts nothing any more, sets
+    *ending* for responses that would go on for ever, lets those under way go on for `GRACE` seconds, and
+    then closes every connection.
     """
     listeners = await trio.open_tcp_listeners(bind.port, host=bind.host)
     connections = _Connections(app)
@@ -43,6 +50,7 @@ async def serve(
                 connections.handle, listeners, handler_nursery=handlers, task_status=task_status
             )
         finally:
+            ending.set()
             connections.end()
 
 
@@ -78,7 +86,7 @@ class _Connections:
         """One connection, for all its requests."""
         self._open.add(stream)
         try:
-            await self._server(stream)
+            await self._server(_Patient(stream))
         finally:
             self._open.discard(stream)
             self._gone.unpark_all()
@@ -86,3 +94,23 @@ class _Connections:
     def end(self) -> None:
         """Have `host` end."""
         self._ending.set()
+
+
+class _Patient:
+    """A stream whose reader may be slow but must not stand still: Hypercorn itself waits for ever."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.socket = stream.socket
+        self.receive_some = stream.receive_some
+        self.send_eof = stream.send_eof
+        self.aclose = stream.aclose
+        self._send_all = stream.send_all
+
+    async def send_all(self, data: bytes) -> None:
+        """Send *data*. Raises `trio.BrokenResourceError` when nothing of it is taken for `STALL` seconds."""
+        view = memoryview(data)
+        for begin in range(0, len(view), _PIECE):
+            with trio.move_on_after(STALL) as scope:
+                await self._send_all(view[begin : begin + _PIECE])
+            if scope.cancelled_caught:
+                raise trio.BrokenResourceError("the client takes nothing")

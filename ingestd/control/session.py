@@ -3,43 +3,64 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated, Literal
 
+import msgspec
 import structlog
-from quart import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from msgspec import Meta
+from quart import Blueprint, Response, request
 
-from ingestd.auth.identity import Identity
+from ingestd.auth.identity import Identity, Scope
 from ingestd.auth.sessions import BrowserSession
 from ingestd.auth.tokens import rfc3339
-from ingestd.control.access import Access, scope, who
+from ingestd.control.access import Access, who
+from ingestd.control.contract import Answer, Routes, as_response, ok
 from ingestd.control.errors import problem
+from ingestd.live.shapes import Time
 
 log = structlog.get_logger(__name__)
 
-_MAX_BODY = 16 * 2**10
+
+class SignIn(msgspec.Struct, forbid_unknown_fields=True):
+    """A token, to be exchanged for a cookie."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class SignedIn(msgspec.Struct):
+    """Who it is. `csrf` is what `X-CSRF-Token` of unsafe requests must be; null without a cookie."""
+
+    name: str
+    scopes: list[Scope]
+    via: Literal["session", "token", "jwt", "open"]
+    expires: Time | None
+    csrf: str | None
 
 
 def blueprint(access: Access) -> Blueprint:
-    blueprint = Blueprint("session", __name__, url_prefix="/v1/session")
+    routes = Routes("session", "Signing in")
+    known = ok(SignedIn, "Who it is.")
 
-    @blueprint.post("")
-    @scope(None)
-    async def sign_in() -> Response:
-        if request.content_length is None or request.content_length > _MAX_BODY:
-            raise RequestEntityTooLarge(f"expected at most {_MAX_BODY // 1024} KiB, with a Content-Length")
-        body = await request.get_json(silent=True)
-        token = body.get("token") if isinstance(body, dict) else None
-        if not isinstance(token, str) or request.mimetype != "application/json":
-            raise BadRequest('expected application/json like {"token": "..."}')
-        found = await access.by_token(token, request)
+    @routes.post(
+        "/v1/session",
+        "Sign a browser in",
+        scope=None,
+        body=SignIn,
+        answers=[known],
+        problems=(401, 429),
+        max_body=16 * 2**10,
+    )
+    async def sign_in(body: SignIn) -> Response:
+        """Exchanges a token for an HttpOnly cookie: images, videos and event sources carry no header."""
+        found = await access.by_token(body.token, request)
         if isinstance(found, Response):
             return found
         if found.via == "open":
-            return jsonify(_shown(found, None))
+            return as_response(_shown(found, None))
         access.authority.sessions.end(request.cookies.get(access.cookie, ""))
         name, session = access.authority.sessions.begin(found)
         log.info("signed_in", name=found.name, remote=access.address(request))
-        response = jsonify(_shown(found, session))
+        response = as_response(_shown(found, session))
         response.set_cookie(
             access.cookie,
             name,
@@ -51,38 +72,37 @@ def blueprint(access: Access) -> Blueprint:
         )
         return response
 
-    @blueprint.get("")
-    @scope("read")
-    async def show() -> Response:
+    @routes.get("/v1/session", "Who am I?", scope="read", answers=[known])
+    async def show() -> SignedIn:
+        """By cookie or by token."""
         by_header = "Authorization" in request.headers
-        return jsonify(_shown(who(), None if by_header else await access.signed_in(request)))
+        return _shown(who(), None if by_header else await access.signed_in(request))
 
-    @blueprint.delete("")
-    @scope("read")
+    gone = Answer(status=204, about="The browser is signed out.", media=None)
+
+    @routes.route(
+        "delete", "/v1/session", "Sign a browser out", scope="read", answers=[gone], problems=(404,)
+    )
     async def sign_out() -> Response:
+        """The cookie is worth nothing any more."""
         if access.cookie not in request.cookies:
             return problem(404, "Not Found", "no browser is signed in with this request")
         access.authority.sessions.end(request.cookies[access.cookie])
-        response = Response(b"", 204)
+        response = as_response((None, 204))
         response.delete_cookie(
             access.cookie, path="/", secure=access.secure, httponly=True, samesite="Strict"
         )
         return response
 
-    @blueprint.after_request
-    async def fresh(response: Response) -> Response:
-        response.headers["Cache-Control"] = "no-store"
-        return response
-
-    return blueprint
+    return routes.blueprint
 
 
-def _shown(identity: Identity, session: BrowserSession | None) -> dict[str, object]:
+def _shown(identity: Identity, session: BrowserSession | None) -> SignedIn:
     expires = identity.expires if session is None else session.expires
-    return {
-        "name": identity.name,
-        "scopes": identity.all_scopes,
-        "via": "session" if session is not None else identity.via,
-        "expires": None if expires is None else rfc3339(expires),
-        "csrf": None if session is None else session.csrf,
-    }
+    return SignedIn(
+        name=identity.name,
+        scopes=identity.all_scopes,
+        via="session" if session is not None else identity.via,
+        expires=None if expires is None else rfc3339(expires),
+        csrf=None if session is None else session.csrf,
+    )

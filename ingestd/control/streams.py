@@ -1,36 +1,199 @@
-"""``/v1/streams``: what is declared, what is live, and how each sink stands."""
+"""``/v1/streams``: make streams, list and show them, change and delete them, and steer their sessions."""
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, jsonify
+from collections.abc import Callable
+from functools import partial
 
-from ingestd.control.access import scope
-from ingestd.control.errors import not_found
+import msgspec
+from quart import Blueprint, Response
+from sqlalchemy import Connection
+
+from ingestd.auth.authority import Authority
+from ingestd.control import idempotency
+from ingestd.control.access import who
+from ingestd.control.contract import Answer, Routes, ok
+from ingestd.control.desk import Desk
+from ingestd.control.errors import Refusal
+from ingestd.control.links import Links
+from ingestd.control.shapes import CreatedStream, NewStream, StreamChange, StreamList, StreamListing
+from ingestd.live.shapes import StreamStatus
 from ingestd.live.status import stream_status
-from ingestd.live.streams import Streams
+from ingestd.registry.model import Policy, Stream
+from ingestd.registry.paging import BadCursor, decode_cursor, encode_cursor
+
+SHOWN = ok(StreamStatus, "The stream as it is now.")
 
 
-def blueprint(running: Streams) -> Blueprint:
-    blueprint = Blueprint("streams", __name__, url_prefix="/v1/streams")
+class Telling:
+    """Tells what is known of streams, with the links that lead to them."""
 
-    @blueprint.get("")
-    @scope("read")
-    async def listing() -> Response:
-        return jsonify(
-            streams=[stream_status(stream, running.sessions.get(stream.name)) for stream in running.directory]
-        )
+    def __init__(self, desk: Desk, links: Links, authority: Authority) -> None:
+        self.links = links
+        self._desk = desk
+        self._authority = authority
 
-    @blueprint.get("/<name>")
-    @scope("read")
-    async def show(name: str) -> Response:
-        stream = running.directory.get(name)
-        if stream is None:
-            return not_found(f'no stream is called "{name}"')
-        return jsonify(stream_status(stream, running.sessions.get(name)))
+    def status(self, stream: Stream) -> StreamStatus:
+        """The stream, its session, and where it plays."""
+        status = stream_status(stream, self._desk.streams.sessions.get(stream.name))
+        pipeline = self._desk.pipeline_of(stream)
+        if pipeline is not None and any(sink.type == "hls" for sink in pipeline.sinks):
+            url = self.links.playlist(stream.name)
+            # Told as a playback of the daemon's own: it needs no id but the name.
+            status["playback"].insert(
+                0, {"id": stream.name, "provider": "ingestd", "policy": self.policy, "url": url}
+            )
+        return status
 
-    @blueprint.after_request
-    async def fresh(response: Response) -> Response:
-        response.headers["Cache-Control"] = "no-store"
+    @property
+    def policy(self) -> Policy:
+        """Whether who watches what the daemon serves needs more than a link."""
+        return "public" if self._authority.config.playback == "open" else "signed"
+
+    def created(self, stream: Stream, key: str) -> CreatedStream:
+        """The stream with its key."""
+        return {**self.status(stream), "key": key, "ingest_url": self.links.publish(key)}
+
+
+def blueprint(desk: Desk, telling: Telling) -> Blueprint:
+    routes = Routes("streams", "Streams")
+    created = Answer(
+        status=201,
+        about="It is made. `key` is told here only.",
+        body=CreatedStream,
+        headers={"Location": "Where it is.", "Idempotency-Replayed": "That this was answered before."},
+    )
+
+    @routes.get("/v1/streams", "List streams", scope="read", query=StreamListing, answers=[ok(StreamList)])
+    async def listing(query: StreamListing) -> StreamList:
+        """By name: those that `ingestd.toml` declares, and those made here."""
+        after = _after(query.cursor)
+        found: list[StreamStatus] = []
+        for stream in desk.registry.directory:
+            if stream.name > after and _is_wanted(stream, query):
+                status = telling.status(stream)
+                if query.state and status["state"] not in query.state:
+                    continue
+                if len(found) == query.limit:
+                    return StreamList(found, encode_cursor([found[-1]["name"]]))
+                found.append(status)
+        return StreamList(found)
+
+    @routes.post(
+        "/v1/streams", "Make a stream", scope="publish", body=NewStream, answers=[created],
+        problems=(409, 502, 503), headers={idempotency.HEADER: idempotency.ABOUT}, creates=True,
+    )  # fmt: skip
+    async def create(body: NewStream) -> Response:
+        """Its publish key is made up, told in this answer and kept as a hash. Send an `Idempotency-Key`, and
+        a request whose answer was lost can be sent again.
+        """
+
+        async def work(keep: idempotency.Keep) -> tuple[int, bytes]:
+            answer = b""
+
+            def also(stream: Stream, key: str) -> Callable[[Connection], None]:
+                nonlocal answer
+                answer = encoded(telling.created(stream, key))
+                return partial(keep, status=201, body=answer)
+
+            await desk.create(body, also)
+            return 201, answer
+
+        asked = msgspec.json.encode(body, order="sorted")
+        status, told, again = await idempotency.once(desk.registry.database, who().name, asked, work)
+        response = idempotency.as_told(status, told, again=again)
+        response.headers["Location"] = f"/v1/streams/{msgspec.json.decode(told)['name']}"
         return response
 
-    return blueprint
+    @routes.get("/v1/streams/<name>", "Show a stream", scope="read", answers=[SHOWN], problems=(404, 503))
+    async def show(name: str) -> StreamStatus:
+        """One that was not published since the daemon started is `idle`; then it shows its last session."""
+        return telling.status(desk.get(name))
+
+    @routes.route(
+        "patch", "/v1/streams/<name>", "Change a stream", scope="admin", body=StreamChange, answers=[SHOWN],
+        problems=(404, 409, 503),
+    )  # fmt: skip
+    async def change(name: str, body: StreamChange) -> StreamStatus:
+        """A session that runs goes on with the pipeline and the targets that it was begun with."""
+        return telling.status(await desk.change(name, body))
+
+    gone = Answer(status=204, about="It is gone.", media=None)
+
+    @routes.route(
+        "delete", "/v1/streams/<name>", "Delete a stream", scope="admin", answers=[gone],
+        problems=(404, 409, 502, 503),
+    )  # fmt: skip
+    async def delete(name: str) -> tuple[None, int]:
+        """Its session ends; its past sessions, recordings and playlists stay."""
+        await desk.delete(name)
+        return None, 204
+
+    @routes.post(
+        "/v1/streams/<name>/enable", "Let it be published", scope="admin", answers=[SHOWN],
+        problems=(404, 502, 503),
+    )  # fmt: skip
+    async def enable(name: str) -> StreamStatus:
+        """Undoes `disable`."""
+        return telling.status(await desk.enable(name, enabled=True))
+
+    @routes.post(
+        "/v1/streams/<name>/disable", "Let nobody publish it", scope="admin", answers=[SHOWN],
+        problems=(404, 502, 503),
+    )  # fmt: skip
+    async def disable(name: str) -> StreamStatus:
+        """Its session ends with close code 4423, and publishers are refused with that."""
+        return telling.status(await desk.enable(name, enabled=False))
+
+    @routes.post(
+        "/v1/streams/<name>/reset-key", "Give it another publish key", scope="admin",
+        answers=[ok(CreatedStream, "The new key is told here only.")], problems=(404, 409, 502, 503),
+    )  # fmt: skip
+    async def reset_key(name: str) -> CreatedStream:
+        """The old key is refused from now on, and whoever publishes with it is thrown out (4401)."""
+        return telling.created(*await desk.reset_key(name))
+
+    @routes.post(
+        "/v1/streams/<name>/stop", "End its session", scope="publish", answers=[SHOWN],
+        problems=(404, 409, 503),
+    )  # fmt: skip
+    async def stop(name: str) -> StreamStatus:
+        """In order: what was sent is finished. The publisher is told 1000, and may begin another session."""
+        return telling.status(desk.stop(name))
+
+    @routes.post(
+        "/v1/streams/<name>/sinks/<sink>/restart", "Begin a sink anew", scope="admin", answers=[SHOWN],
+        problems=(404, 409, 503),
+    )  # fmt: skip
+    async def restart(name: str, sink: str) -> StreamStatus:
+        """Its FFmpeg is ended and begun again at once, as if it had not failed before."""
+        return telling.status(desk.restart(name, sink))
+
+    return routes.blueprint
+
+
+def encoded(told: object) -> bytes:
+    """As the API writes JSON."""
+    return msgspec.json.encode(told) + b"\n"
+
+
+def _after(cursor: str | None) -> str:
+    if cursor is None:
+        return ""
+    try:
+        return str(decode_cursor(cursor, str)[0])
+    except BadCursor as error:
+        raise Refusal(400, f"cursor: {error}") from None
+
+
+def _is_wanted(stream: Stream, query: StreamListing) -> bool:
+    if query.pipeline is not None and stream.pipeline != query.pipeline:
+        return False
+    wanted = query.q.casefold()
+    if wanted and wanted not in stream.name and wanted not in stream.title.casefold():
+        return False
+    for label in query.label:
+        key, equals, value = label.partition("=")
+        if key not in stream.labels or (equals and stream.labels[key] != value):
+            return False
+    return True

@@ -107,18 +107,28 @@ class Streams:
             await session.run()
         finally:
             self._running.discard(session.stream)
+            if self.directory.get(session.stream) is None:
+                self.forget(session.stream)
+
+    def forget(self, name: str) -> None:
+        """Let go of the last session of *name*, a stream that is no more, unless it still runs."""
+        if name not in self._running:
+            self.sessions.pop(name, None)
 
     def running(self, name: str) -> Session | None:
         """The session of the stream *name* if it has not ended."""
         return self.sessions.get(name) if name in self._running else None
 
-    def end(self, name: str, cause: str) -> bool:
-        """End the session of the stream *name* in order; False if it has none that could be ended."""
+    def end(self, name: str, cause: str, code: int = 1000) -> bool:
+        """End the session of the stream *name* in order; False if it has none that could be ended.
+
+        Its publisher is told *code*, one of this module's or 1000.
+        """
         session = self.running(name)
         if session is None or session.ingest.over:
             return False
         session.cause = session.cause or cause
-        session.ingest.close(1000, cause)
+        session.ingest.close(code, cause)
         return True
 
     def restart(self, name: str, sink: str) -> bool:

@@ -239,3 +239,14 @@ def remux_args(exe: str, source: str, target: str) -> list[str]:
         "-bsf:v", _DURATIONS, "-map_metadata", "0", "-movflags", "+faststart", "-f", "mp4",
         "-protocol_whitelist", "file", "-y", f"file:{target}",
     ]  # fmt: skip
+
+
+def thumbnail_args(exe: str, width: int = 640) -> list[str]:
+    """One picture of Matroska on stdin as a JPEG on stdout, at most *width* pixels wide."""
+    return [
+        exe, "-hide_banner", "-nostdin", "-loglevel", "error",
+        "-protocol_whitelist", "pipe", "-f", "matroska", "-i", "pipe:0",
+        "-map", "0:v:0", "-frames:v", "1", "-vf", f"scale='min({width},iw)':-2:out_range=full",
+        "-threads", "1", "-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p",
+        "-f", "image2pipe", "-protocol_whitelist", "pipe", "pipe:1",
+    ]  # fmt: skip

@@ -90,14 +90,14 @@ class Registry:
             await self.ledger.save()
             await self.database.close()
 
-    async def add(self, stream: Stream) -> None:
-        """Store the new *stream*; then it is in the directory, too.
+    async def add(self, stream: Stream, also: Callable[[Connection], None] | None = None) -> None:
+        """Store the new *stream*; then it is in the directory, too. *also* is done in the same transaction.
 
         Raises `StreamTaken`, `SealError`, `DatabaseUnavailable` and `NotStorable`.
         """
         if self.directory.get(stream.name) is not None:
             raise StreamTaken(f'there is a stream "{stream.name}" already; choose another name')
-        await self.database.run(streams.add_stream, stream, self.sealer)
+        await self.database.run(self._add, stream, also)
         self.directory.put(stream)
 
     async def change(self, stream: Stream, was: float | None = None) -> None:
@@ -115,6 +115,11 @@ class Registry:
         """Remove the stream *name*; whether it was there. Raises `DatabaseUnavailable`."""
         dropped = await self.database.run(streams.drop_stream, name)
         return self.directory.remove(name) is not None or dropped
+
+    def _add(self, connection: Connection, stream: Stream, also: Callable[[Connection], None] | None) -> None:
+        streams.add_stream(connection, stream, self.sealer)
+        if also is not None:
+            also(connection)
 
     def _change(self, connection: Connection, stream: Stream, was: float | None) -> None:
         streams.change_stream(connection, stream, self.sealer, was=was)

@@ -35,6 +35,14 @@ def find_session(connection: Connection, stream: str, session: str) -> SessionRo
     return _session(row) if row else None
 
 
+def find_sessions(connection: Connection, session: str, stream: str | None = None) -> list[SessionRow]:
+    """The sessions with the id *session*, of *stream* or of any: mostly one, for it is a time."""
+    rows = select(_table).where(_table.c.id == session).order_by(_table.c.stream)
+    if stream is not None:
+        rows = rows.where(_table.c.stream == stream)
+    return [_session(row) for row in connection.execute(rows.limit(100)).all()]
+
+
 def list_sessions(
     connection: Connection,
     *,

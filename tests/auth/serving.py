@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,11 +20,12 @@ from ingestd.config import Config
 from ingestd.config_file import load
 from ingestd.control import server
 from ingestd.control.app import create_app
+from ingestd.control.links import Links
 from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
-from ingestd.registry.directory import Directory, declared
+from ingestd.registry.registry import Registry
 from ingestd.sinks import SINKS
 
 BASE = """
@@ -46,6 +46,7 @@ class Listener:
     authority: Authority
     client: httpx.AsyncClient
     address: str
+    app: QuartTrio
 
     async def ask(
         self, method: str, path: str, token: str | None = None, json: Any = None, **headers: str
@@ -86,16 +87,20 @@ async def listener(
     config = write(directory, toml)
     with trio.fail_after(60):
         async with open_authority(config) as authority, trio.open_nursery() as nursery:
-            directory = Directory(declared(config.streams.values(), time.time()))
-            streams = Streams(config, directory, "ffmpeg", cast(JournalWriter, None), nursery)
-            app = create_app(streams, LogRing(10), LoopLag(), authority)
+            config.storage.state_dir.mkdir(exist_ok=True)
+            registry = Registry.of(config)
+            await registry.open()
+            streams = Streams(config, registry.directory, "ffmpeg", cast(JournalWriter, None), nursery)
+            ending = trio.Event()
+            app = create_app(streams, registry, LogRing(10), LoopLag(), authority, Links(config), ending)
             routes(app)
-            listeners = await nursery.start(server.serve, app, config.control.bind)
+            listeners = await nursery.start(server.serve, app, config.control.bind, ending)
             host, port = listeners[0].socket.getsockname()[:2]
             async with httpx.AsyncClient(
                 base_url=f"http://{host}:{port}", trust_env=False, timeout=20
             ) as client:
-                yield Listener(config, authority, client, f"{host}:{port}")
+                yield Listener(config, authority, client, f"{host}:{port}", app)
+            await registry.close(1)
             nursery.cancel_scope.cancel()
 
 

@@ -227,9 +227,9 @@ async def test_signed_in_browsers_are_bounded(tmp_path: Path) -> None:
 async def test_what_is_no_sign_in(body: object, tmp_path: Path) -> None:
     give(tmp_path, "ann", "admin")
     async with listener(tmp_path, TOKENS) as made:
-        assert (await made.ask("POST", "/v1/session", json=body)).status_code == 400
+        assert (await made.ask("POST", "/v1/session", json=body)).status_code == 422
         sent = await made.client.post("/v1/session", content=b'{"token": "x"}')
-        assert sent.status_code == 400
+        assert sent.status_code == 415
         long = await made.client.post("/v1/session", json={"token": "x" * 20_000})
         assert long.status_code == 413
 

@@ -62,7 +62,7 @@ def test_an_unknown_path_and_a_wrong_method_are_problems(running: Daemon) -> Non
     """Errors are problem+json whatever the path; 405 says what is allowed."""
     status, headers, body = request(running.control, "/nothing/here")
     assert (status, problem(headers, body)["status"]) == (404, 404)
-    status, headers, body = request(running.control, "/v1/streams", "POST")
+    status, headers, body = request(running.control, "/v1/streams", "PUT")
     assert (status, problem(headers, body)["title"]) == (405, "Method Not Allowed")
     assert "GET" in headers["Allow"]
 

@@ -155,17 +155,19 @@ def daemon(
     config: str = "",
     env: dict[str, str] | None = None,
     ingest: str = 'bind = "127.0.0.1:0"',
+    control: str = "",
     program: Sequence[str] = ("-m", "ingestd"),
 ) -> Iterator[Daemon]:
     """Run a daemon in *directory* with *pipeline* (TOML) and *config* (more TOML); stop it at the end.
 
-    *ingest* is the section of that name (TOML). *program* is what Python runs: a module that starts ingestd
+    *ingest* is the section of that name (TOML), *control* what that one has beside its address. *program* is what Python runs: a module that starts ingestd
     in its own way.
     """
     (directory / "pipelines").mkdir(parents=True, exist_ok=True)
     (directory / "pipelines" / "test.toml").write_text(pipeline)
     toml = directory / "ingestd.toml"
-    toml.write_text(CONFIG.format(extra=config).replace('bind = "127.0.0.1:0"', ingest, 1))
+    text = CONFIG.format(extra=config).replace('bind = "127.0.0.1:0"', ingest, 1)
+    toml.write_text(text.replace("[log]", f"{control}\n[log]", 1))
     process, log = _spawn(directory, program, env or {})
     made = Daemon(directory, process, "", "", log, None, program, env or {})
     try:

@@ -1,0 +1,200 @@
+"""What can be done with streams: the use cases behind the API's routes, whatever a route is called.
+
+What is answered as done is in the database. One change at a time is made to a stream.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+from attrs import define, evolve, field
+from msgspec import UNSET
+from sqlalchemy import Connection
+
+from ingestd.config import Pipeline
+from ingestd.control.errors import Refusal
+from ingestd.control.shapes import NewStream, NewTarget, StreamChange
+from ingestd.control.validation import wrong
+from ingestd.live.streams import DISABLED, UNKNOWN_KEY, Streams
+from ingestd.live.targets import target_problems
+from ingestd.registry.directory import StreamTaken
+from ingestd.registry.keys import digest, make_key, make_name
+from ingestd.registry.model import Stream, Target
+from ingestd.registry.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+_TRIES = 5
+
+
+@define(eq=False)
+class Desk:
+    """*streams* are those that run, *registry* is where they are kept. Methods raise `Refusal`."""
+
+    streams: Streams
+    registry: Registry
+    _locks: dict[str, trio.Lock] = field(factory=dict)
+
+    def get(self, name: str) -> Stream:
+        """The stream *name*."""
+        stream = self.registry.directory.get(name)
+        if stream is None:
+            if not self.registry.directory.loaded:
+                raise Refusal(503, "the streams are not all known yet: the database is away", retry_after=5)
+            raise Refusal(404, f'no stream is called "{name}"')
+        return stream
+
+    def pipeline_of(self, stream: Stream) -> Pipeline | None:
+        """Its pipeline, as the configuration has it."""
+        return self.streams.config.pipelines.get(stream.pipeline)
+
+    async def create(
+        self, wanted: NewStream, also: Callable[[Stream, str], Callable[[Connection], None]] | None = None
+    ) -> tuple[Stream, str]:
+        """A new stream and its publish key, of which only the hash is kept.
+
+        What *also* makes of the two is done in the transaction that stores the stream, in a thread.
+        """
+        pipeline = self._pipeline(wanted.pipeline or self.streams.config.control.pipeline)
+        targets = _targets(pipeline, wanted.targets)
+        self._check_room()
+        for _ in range(_TRIES):
+            key, now = make_key(), time.time()
+            stream = Stream(
+                name=wanted.name or make_name(), pipeline=pipeline.id, key_sha256=digest(key),
+                enabled=wanted.enabled, created=now, updated=now, title=wanted.title,
+                labels=dict(wanted.labels), targets=targets,
+            )  # fmt: skip
+            try:
+                await self.registry.add(stream, also(stream, key) if also is not None else None)
+            except StreamTaken as error:
+                if wanted.name is not None:
+                    raise Refusal(409, str(error)) from None
+                continue
+            log.info("stream_created", stream=stream.name, pipeline=stream.pipeline)
+            self.streams.events.tell(
+                "stream.created", stream.name, pipeline=stream.pipeline, enabled=stream.enabled
+            )
+            return stream, key
+        raise Refusal(503, "no free name was found; try again", retry_after=1)
+
+    async def change(self, name: str, wanted: StreamChange) -> Stream:
+        """The stream *name* with what *wanted* has. What its session was begun with, that goes on with."""
+        async with self._alone(name):
+            stream = self.get(name)
+            if wanted.pipeline is not UNSET and wanted.pipeline != stream.pipeline:
+                self._not_declared(stream, "its pipeline")
+                pipeline = self._pipeline(wanted.pipeline)
+                stream = evolve(stream, pipeline=pipeline.id)
+                problems = target_problems(pipeline, stream.targets) if wanted.targets is UNSET else []
+                if problems:
+                    known = "the stream's targets do not fit it: give others with it"
+                    raise wrong("pipeline", known)
+            if wanted.targets is not UNSET:
+                stream = evolve(stream, targets=_targets(self._pipeline(stream.pipeline), wanted.targets))
+            if wanted.title is not UNSET:
+                stream = evolve(stream, title=wanted.title)
+            if wanted.labels is not UNSET:
+                stream = evolve(stream, labels=dict(wanted.labels))
+            if wanted.enabled is not UNSET:
+                stream = evolve(stream, enabled=wanted.enabled)
+            return await self._keep(stream)
+
+    async def enable(self, name: str, *, enabled: bool) -> Stream:
+        """Let the stream be published, or not: then its session ends."""
+        async with self._alone(name):
+            return await self._keep(evolve(self.get(name), enabled=enabled))
+
+    async def reset_key(self, name: str) -> tuple[Stream, str]:
+        """A new publish key; the old one is worth nothing any more, so that its publisher goes."""
+        async with self._alone(name):
+            stream = self.get(name)
+            self._not_declared(stream, "its key")
+            key = make_key()
+            stream = await self._keep(evolve(stream, key_sha256=digest(key)), key="reset")
+        self.streams.end(name, "the stream key was changed", UNKNOWN_KEY)
+        return stream, key
+
+    async def delete(self, name: str) -> None:
+        """Forget the stream and end its session; sessions and recordings stay."""
+        async with self._alone(name):
+            self._not_declared(self.get(name), "the stream")
+            await self.registry.drop(name)
+            log.info("stream_deleted", stream=name)
+            self.streams.events.tell("stream.deleted", name)
+            self.streams.end(name, "the stream was deleted", UNKNOWN_KEY)
+            self.streams.forget(name)
+
+    def stop(self, name: str) -> Stream:
+        """End its session in order; its publisher may begin another one."""
+        stream = self.get(name)
+        if not self.streams.end(name, "stopped by the API"):
+            raise Refusal(409, "this stream is not live")
+        log.info("stream_stopped", stream=name)
+        return stream
+
+    def restart(self, name: str, sink: str) -> Stream:
+        """Have the FFmpeg of one sink begin anew."""
+        stream = self.get(name)
+        session = self.streams.running(name)
+        if session is None:
+            raise Refusal(409, "this stream is not live")
+        if sink not in (run.sink.name for run in session.sinks):
+            raise Refusal(404, f'the running session has no sink "{sink}"')
+        if not self.streams.restart(name, sink):
+            raise Refusal(409, "this sink has no FFmpeg to begin anew: it has ended, or needs none")
+        return stream
+
+    async def _keep(self, stream: Stream, **told: object) -> Stream:
+        """Store what has changed, and let it take effect."""
+        before = self.get(stream.name)
+        # Two changes are never of the same time, by which others see that something has changed.
+        stream = evolve(stream, updated=max(time.time(), before.updated + 1e-3))
+        await self.registry.change(stream)
+        log.info("stream_updated", stream=stream.name, enabled=stream.enabled)
+        changed = {"pipeline": stream.pipeline, "enabled": stream.enabled, **told}
+        self.streams.events.tell("stream.updated", stream.name, **changed)
+        if not stream.enabled:
+            self.streams.end(stream.name, "this stream is disabled", DISABLED)
+        return stream
+
+    def _pipeline(self, name: str) -> Pipeline:
+        pipeline = self.streams.config.pipelines.get(name)
+        if pipeline is None:
+            known = ", ".join(sorted(self.streams.config.pipelines)) or "none"
+            raise wrong("pipeline", f"expected one of {known}")
+        return pipeline
+
+    def _not_declared(self, stream: Stream, what: str) -> None:
+        if stream.declared:
+            raise Refusal(409, f"{what} is declared in ingestd.toml: change it there, and restart the daemon")
+
+    def _check_room(self) -> None:
+        most = self.streams.config.control.max_streams
+        if len(self.registry.directory) >= most:
+            raise Refusal(
+                409, f"there are {most} streams, as many as control.max_streams allows: delete some first"
+            )
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        self.get(name)
+        lock = self._locks.setdefault(name, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._locks.pop(name, None)
+
+
+def _targets(pipeline: Pipeline, wanted: list[NewTarget]) -> tuple[Target, ...]:
+    targets = tuple(Target(sink=target.sink, key=target.key, url=target.url) for target in wanted)
+    problems = target_problems(pipeline, targets)
+    if problems:
+        raise wrong(*problems[0])
+    return targets

@@ -1,0 +1,185 @@
+"""What the API takes and tells beside the status of a stream (`ingestd.live.shapes`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ingestd.live.shapes import State, StreamStatus, Time
+
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$",
+        max_length=64,
+        description='1 to 64 of a-z 0-9 "_" "-", the first a letter or digit.',
+    ),
+]
+Title = Annotated[str, Meta(max_length=200, pattern=r"^[^\u0000-\u001f\u007f\ud800-\udfff]*$")]
+LabelKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$", max_length=64)]
+LabelValue = Annotated[str, Meta(max_length=200, pattern=r"^[^\u0000-\u001f\u007f\ud800-\udfff]*$")]
+Labels = Annotated[
+    dict[LabelKey, LabelValue], Meta(max_length=32, description="The application's own, at most 32.")
+]
+Limit = Annotated[int, Meta(ge=1, le=1000, description="How many at most.")]
+Cursor = Annotated[
+    str, Meta(min_length=1, max_length=2000, description="The `next` of the page before this one.")
+]
+
+
+class NewTarget(Struct, forbid_unknown_fields=True):
+    """Where a push sink of this stream goes, in place of what its pipeline says."""
+
+    sink: Name
+    key: Annotated[
+        str, Meta(pattern=r"^[!-~]{1,1024}$", max_length=1024, description="Kept sealed, and never told.")
+    ]
+    url: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+
+
+Targets = Annotated[list[NewTarget], Meta(max_length=32)]
+
+
+class NewStream(Struct, forbid_unknown_fields=True):
+    """All may be left out: the name is then made up, the pipeline is `control.pipeline`."""
+
+    name: Annotated[Name, Meta(examples=["studio"])] | None = None
+    pipeline: Name | None = None
+    title: Title = ""
+    labels: Labels = {}
+    targets: Targets = []
+    enabled: bool = True
+
+
+class StreamChange(Struct, forbid_unknown_fields=True):
+    """What is left out stays as it is; `labels` and `targets` are replaced as a whole."""
+
+    pipeline: Name | UnsetType = UNSET
+    title: Title | UnsetType = UNSET
+    labels: Labels | UnsetType = UNSET
+    targets: Targets | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class CreatedStream(StreamStatus):
+    """A stream with its publish key, which is told here once and never again."""
+
+    key: str
+    ingest_url: Annotated[str, Meta(description="Where to publish: it holds the key.")]
+
+
+class StreamListing(Struct, forbid_unknown_fields=True):
+    """Which streams to list."""
+
+    state: Annotated[list[State], Meta(description="Only those in one of these states.")] = []
+    pipeline: Annotated[Name | None, Meta(description="Only those of this pipeline.")] = None
+    label: Annotated[
+        list[str], Meta(description="Only those with all of these: `key`, or `key=value`.", max_length=32)
+    ] = []
+    q: Annotated[str, Meta(max_length=200, description="Only those with this in their name or title.")] = ""
+    limit: Limit = 1000
+    cursor: Cursor | None = None
+
+
+class StreamList(Struct):
+    """By name; `next` is there when there are more."""
+
+    streams: list[StreamStatus]
+    next: str | UnsetType = UNSET
+
+
+class SessionListing(Struct, forbid_unknown_fields=True):
+    """Which sessions to list."""
+
+    stream: Name | None = None
+    on_air: Annotated[bool | None, Meta(description="Only those that have not ended, or only those.")] = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class SessionsOfStream(Struct, forbid_unknown_fields=True):
+    """Which sessions of one stream to list."""
+
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class WhichSession(Struct, forbid_unknown_fields=True):
+    """Of which stream, should two have begun a session in the same millisecond."""
+
+    stream: Name | None = None
+
+
+class SessionTold(Struct):
+    """One live run of a stream; `ended` is null while it is on air."""
+
+    id: str
+    stream: str
+    pipeline: str
+    state: State
+    started: Time
+    ended: Time | None
+    cause: str | None
+    chunks: int
+    bytes: int
+    frames: int
+    gaps: int
+    gap_seconds: float
+
+
+class SessionList(Struct):
+    """Those that began last come first; `next` is there when there are more."""
+
+    sessions: list[SessionTold]
+    next: str | UnsetType = UNSET
+
+
+class RecordingListing(Struct, forbid_unknown_fields=True):
+    """Which recordings to list."""
+
+    stream: Name | None = None
+    session: Annotated[str, Meta(max_length=64)] | None = None
+    finished: bool | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class RecordingTold(Struct):
+    """A file that a sink made; `file` is its path below the stream's recordings."""
+
+    id: str
+    stream: str
+    session: str | None
+    sink: str
+    file: str
+    size: int
+    changed: Time
+    finished: bool
+
+
+class RecordingList(Struct):
+    """Those that changed last come first; `next` is there when there are more."""
+
+    recordings: list[RecordingTold]
+    next: str | UnsetType = UNSET
+
+
+class PipelineTold(Struct):
+    """One `pipelines/<id>.toml` as it was loaded; secrets are shown as `"***"`."""
+
+    id: str
+    video: dict[str, Any]
+    audio: dict[str, Any]
+    publisher: dict[str, Any]
+    slate: dict[str, Any]
+    sinks: list[dict[str, Any]]
+
+
+class PipelineList(Struct):
+    """By id."""
+
+    pipelines: list[PipelineTold]
+
+
+Health = Literal["ok"]

@@ -1,0 +1,101 @@
+"""The OpenAPI document and the application are the same thing told twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ingestd.control.openapi import document, routes_of
+from tests.auth.serving import TOKENS, give, listener
+
+SCOPES = {None, "read", "publish", "admin", "watch"}
+
+
+async def test_every_route_is_in_the_document_and_no_other(tmp_path: Path) -> None:
+    """Each method of each path of the application is described, and what is described is there."""
+    async with listener(tmp_path) as made:
+        told = (await made.ask("GET", "/v1/openapi.json")).json()
+        rules = {
+            (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+            for rule in made.app.url_map.iter_rules()
+            for method in rule.methods - {"HEAD", "OPTIONS"}
+        }
+    described = {(path, method) for path, methods in told["paths"].items() for method in methods}
+    assert described == rules
+
+
+async def test_every_route_says_who_may(tmp_path: Path) -> None:
+    """The scope that is asked for is the one in the document; what needs none says so."""
+    async with listener(tmp_path) as made:
+        for route in routes_of(made.app):
+            view = made.app.view_functions[route.name]
+            assert view.__scope__ == route.scope  # type: ignore[attr-defined]
+            assert route.scope in SCOPES
+        told = document(made.app)
+    for methods in told["paths"].values():
+        for operation in methods.values():
+            assert ("x-scope" in operation) == (operation["security"] != [])
+
+
+async def test_nothing_is_readable_without_its_scope(tmp_path: Path) -> None:
+    """Every operation of the document, with no token, a wrong one, and one whose scope is too small."""
+    less: dict[str, str | None] = {"read": None, "publish": "read", "admin": "publish"}
+    tokens = {scope: give(tmp_path, scope, scope) for scope in ("read", "publish")}
+    async with listener(tmp_path, TOKENS + 'failures = "0"\nfailures_in_all = "0"\n') as made:
+        told = (await made.ask("GET", "/v1/openapi.json")).json()
+        for path, methods in told["paths"].items():
+            for method, operation in methods.items():
+                scope = operation.get("x-scope")
+                if scope in (None, "watch"):
+                    continue
+                url = re.sub(r"{\w+}", "cam", path)
+                assert (await made.ask(method.upper(), url)).status_code == 401, (method, path)
+                assert (await made.ask(method.upper(), url, token="wrong")).status_code == 401, (method, path)
+                if (too_small := less[scope]) is not None:
+                    answer = await made.ask(method.upper(), url, token=tokens[too_small])
+                    assert answer.status_code == 403, (method, path)
+
+
+async def test_the_document_is_sound(tmp_path: Path) -> None:
+    """Operation ids differ, references lead somewhere, every answer and parameter says what it is."""
+    async with listener(tmp_path) as made:
+        told = (await made.ask("GET", "/v1/openapi.json")).json()
+    assert told["openapi"].startswith("3.1")
+    operations = [operation for methods in told["paths"].values() for operation in methods.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(ids) == len(set(ids))
+    for reference in re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(told)):
+        assert reference in told["components"]["schemas"]
+    for operation in operations:
+        assert operation["summary"]
+        assert all(answer["description"] for answer in operation["responses"].values())
+        assert all(parameter["description"] is not None for parameter in operation.get("parameters", []))
+
+
+async def test_every_struct_s_field_is_known(tmp_path: Path) -> None:
+    """What a created stream is in the document is what is answered, field for field."""
+    async with listener(tmp_path) as made:
+        told = (await made.ask("GET", "/v1/openapi.json")).json()
+        shown: dict[str, Any] = (await made.ask("GET", "/v1/streams/cam")).json()
+    schema = told["components"]["schemas"]["StreamStatus"]
+    assert set(shown) <= set(schema["properties"])
+    assert set(schema["required"]) <= set(shown)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/try.js", "/docs/try.css"])
+async def test_the_page_comes_from_here_alone(path: str, tmp_path: Path) -> None:
+    """A strict policy, no inline script or style, no other host; open without a token."""
+    give(tmp_path, "somebody", "read")
+    async with listener(tmp_path, TOKENS) as made:
+        answer: httpx.Response = await made.ask("GET", path)
+    assert answer.status_code == 200
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"https?://", answer.text)
+    assert not re.search(r"<script(?! src)|<style| style=| on\w+=\"", answer.text)
