@@ -6,6 +6,7 @@
      ├ loop lag          how late the event loop is (`ingestd.live.lag`)
      ├ retention         old recordings go (`ingestd.live.retention`)
      ├ registry          streams, sessions and recordings into the database (`ingestd.registry`)
+     ├ Mux               webhooks and warnings, where it is used (`ingestd.mux`)
      ├ sessions          one a live stream (`ingestd.live.session`)
      ├ ingest listener   WebSocket publishers (`ingestd.sources.websocket`)
      └ control listener  HTTP (`ingestd.control`)
@@ -45,6 +46,7 @@ from ingestd.live.revival import revive
 from ingestd.live.session import Session
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
+from ingestd.mux.service import open_mux
 from ingestd.registry.database import DatabaseRefused
 from ingestd.registry.registry import Registry
 from ingestd.registry.seal import SealError
@@ -157,7 +159,11 @@ async def _run(
         raise RegistryUnusable(f"database: {error}") from error
     services.start_soon(retain_forever, config, directory, events)
     try:
-        async with open_authority(config) as authority, trio.open_nursery() as sessions:
+        async with (
+            open_authority(config) as authority,
+            open_mux(config, directory, events) as mux,
+            trio.open_nursery() as sessions,
+        ):
             streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
             revived = await revive(config, directory, ffmpeg.path, writer, events)
             # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
@@ -168,7 +174,7 @@ async def _run(
             services.start_soon(history.run)
             services.start_soon(registry.run, history.live, OnDisk(config, directory))
             links, ending = Links(config), trio.Event()
-            app = create_app(streams, registry, ring, lag, authority, links, ending)
+            app = create_app(streams, registry, ring, lag, authority, links, ending, mux)
             bind = config.control.bind
             serving = services.start(server.serve, app, bind, ending)
             control = addresses(await _listen("control", bind, serving))

@@ -17,6 +17,7 @@ from ingestd.control import (
     hls,
     logs,
     metrics,
+    mux,
     openapi,
     pipelines,
     recordings,
@@ -26,12 +27,15 @@ from ingestd.control import (
     thumbnails,
 )
 from ingestd.control.access import Access
+from ingestd.control.at_mux import AtMux
 from ingestd.control.desk import Desk
 from ingestd.control.errors import Refusal, http_problem, problem, refused
 from ingestd.control.links import Links
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
+from ingestd.mux.errors import MuxError, MuxNotFound, MuxUnavailable
+from ingestd.mux.service import Mux
 from ingestd.registry.database import DatabaseUnavailable, NotStorable
 from ingestd.registry.registry import Registry
 from ingestd.registry.seal import SealError
@@ -48,6 +52,7 @@ def create_app(
     authority: Authority,
     links: Links,
     ending: trio.Event,
+    at_mux: Mux | None = None,
 ) -> QuartTrio:
     """The Quart application over *running* and *registry*.
 
@@ -55,16 +60,17 @@ def create_app(
     no scope needs "admin". *ending* is set when answers that would go on for ever have to end.
     """
     app = QuartTrio("ingestd", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = max(_MAX_BODY, running.config.mux.max_webhook)
     app.url_map.merge_slashes = False  # an odd path is 404, not a redirect
     app.register_error_handler(HTTPException, http_problem)
     app.register_error_handler(Refusal, refused)
     app.register_error_handler(DatabaseUnavailable, _database_away)
     app.register_error_handler(NotStorable, _not_storable)
     app.register_error_handler(SealError, _cannot_seal)
+    app.register_error_handler(MuxError, _mux_failed)
     access = Access(authority, running.config.control)
     access.guard(app)
-    desk = Desk(running, registry)
+    desk = Desk(running, registry, AtMux(at_mux))
     telling = streams.Telling(desk, links, authority)
     for blueprint in (
         streams.blueprint(desk, telling),
@@ -75,6 +81,7 @@ def create_app(
         events.blueprint(desk, ending),
         logs.blueprint(desk, ring),
         frontends.blueprint(desk, telling),
+        mux.blueprint(at_mux.receiver if at_mux is not None else None),
         expose.blueprint(desk),
         session.blueprint(access),
         hls.blueprint(running, access),
@@ -89,6 +96,13 @@ def create_app(
 
 async def _database_away(error: DatabaseUnavailable) -> Response:
     return await refused(Refusal(503, str(error), retry_after=5))
+
+
+async def _mux_failed(error: MuxError) -> Response:
+    if isinstance(error, MuxNotFound):
+        return await refused(Refusal(409, str(error)))
+    after = error.retry_after if isinstance(error, MuxUnavailable) else None
+    return await refused(Refusal(502, str(error), retry_after=after))
 
 
 async def _not_storable(error: NotStorable) -> Response:

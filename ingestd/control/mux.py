@@ -6,6 +6,7 @@ import structlog
 import trio
 from quart import Blueprint, Response, request
 
+from ingestd.control.contract import Answer, Routes
 from ingestd.control.errors import not_found, problem
 from ingestd.mux.errors import MuxUnauthorised
 from ingestd.mux.events import EventMalformed
@@ -17,14 +18,19 @@ log = structlog.get_logger(__name__)
 _PATIENCE = 10.0  # seconds for the whole body
 
 
-def blueprint(receiver: Receiver) -> Blueprint:
+def blueprint(receiver: Receiver | None) -> Blueprint:
     """Answers 204 as soon as the event is taken. Mux sends one that was not answered 2xx again, for a day."""
-    blueprint = Blueprint("mux", __name__)
+    routes = Routes("mux", "Mux")
+    taken = Answer(status=204, about="It is taken.", media=None)
 
-    @blueprint.post("/webhooks/mux")
+    @routes.post(
+        "/webhooks/mux", "What Mux tells us", scope=None, answers=[taken],
+        problems=(400, 401, 404, 408, 413, 503), headers={"Mux-Signature": "Mux's, over the raw body."},
+    )  # fmt: skip
     async def webhook() -> Response:
-        if not receiver.expected:
-            return not_found("mux.webhook_secret_file is not set, so no webhook is taken")
+        """To be entered at Mux as the URL of a webhook."""
+        if receiver is None or not receiver.expected:
+            return not_found("[mux] has no tokens or no webhook_secret_file, so no webhook is taken")
         with trio.move_on_after(_PATIENCE) as scope:
             body = await _body(receiver.largest)
         if scope.cancelled_caught:
@@ -42,7 +48,7 @@ def blueprint(receiver: Receiver) -> Blueprint:
             return problem(503, "Service Unavailable", str(error))
         return Response("", 204)
 
-    return blueprint
+    return routes.blueprint
 
 
 async def _body(largest: int) -> bytes | None:

@@ -41,6 +41,28 @@ class NewTarget(Struct, forbid_unknown_fields=True):
 Targets = Annotated[list[NewTarget], Meta(max_length=32)]
 
 
+class NewMux(Struct, forbid_unknown_fields=True):
+    """How the live stream at Mux is made; what is left out is as `[mux]` has it."""
+
+    latency_mode: Literal["standard", "reduced", "low"] | None = None
+    reconnect_window: Annotated[float, Meta(ge=1, le=1800, description="Seconds.")] | None = None
+    playback_policy: Literal["public", "signed"] | None = None
+
+
+class NewSimulcast(Struct, forbid_unknown_fields=True):
+    """Where Mux is to push a live stream on to."""
+
+    url: Annotated[str, Meta(pattern=r"^rtmps?://[!-~]+$", max_length=1024)]
+    key: Annotated[str, Meta(pattern=r"^[!-~]{1,1024}$", max_length=1024)]
+
+
+class SimulcastTold(Struct):
+    """One such target."""
+
+    id: str
+    status: str
+
+
 class NewStream(Struct, forbid_unknown_fields=True):
     """All may be left out: the name is then made up, the pipeline is `control.pipeline`."""
 
@@ -50,6 +72,7 @@ class NewStream(Struct, forbid_unknown_fields=True):
     labels: Labels = {}
     targets: Targets = []
     enabled: bool = True
+    mux: NewMux | None = None
 
 
 class StreamChange(Struct, forbid_unknown_fields=True):
