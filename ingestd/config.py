@@ -96,6 +96,18 @@ class Storage:
 
 
 @frozen(slots=True, kw_only=True)
+class DatabaseConfig:
+    """*url* is that in *url_file* once loaded; it may have a password in it."""
+
+    url: str = field(default="", repr=False)  # empty: SQLite in storage.state_dir
+    url_file: KeyFile = ""
+    pool: int = field(default=4, validator=number_between(1, 64))
+    timeout: Seconds = field(default=5.0, validator=duration_between("100ms", "1m"))
+    secret_key_file: KeyFile = ""
+    max_pending: int = field(default=10_000, validator=number_between(100, 1_000_000))
+
+
+@frozen(slots=True, kw_only=True)
 class JournalConfig:
     ack: Literal["written", "synced"] = "written"
     on_full: Literal["end", "continue"] = "end"
@@ -227,6 +239,7 @@ class Config:
     ingest: Ingest = Ingest()
     control: Control = Control()
     storage: Storage = Storage()
+    database: DatabaseConfig = DatabaseConfig()
     journal: JournalConfig = JournalConfig()
     hub: HubConfig = HubConfig()
     supervisor: SupervisorConfig = SupervisorConfig()

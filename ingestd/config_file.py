@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ingestd import config
 from ingestd.config import Config, KeyFile, Pipeline, StreamConfig
-from ingestd.credentials import CredentialError, read_secret
+from ingestd.credentials import CredentialError, read_sealing_keys, read_secret
+from ingestd.database_url import DatabaseUrlError, check_database_url
 from ingestd.errors import ConfigError
 from ingestd.names import KEY, KEY_EXPECTED, NAME, NAME_EXPECTED
 from ingestd.pipeline_file import SinkTypes, check_files, load_pipeline
@@ -26,6 +27,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "ingest": config.Ingest,
     "control": config.Control,
     "storage": config.Storage,
+    "database": config.DatabaseConfig,
     "journal": config.JournalConfig,
     "hub": config.HubConfig,
     "supervisor": config.SupervisorConfig,
@@ -97,6 +99,8 @@ def _sections(path: Path, table: Mapping[str, Any], report: Report) -> dict[str,
             sections[name] = section
     if "control" in sections:
         _check_control(path, sections["control"], report)
+    if "database" in sections:
+        sections["database"] = _database(path, sections["database"], report)
     return sections
 
 
@@ -112,6 +116,26 @@ def _check_control(path: Path, control: config.Control, report: Report) -> None:
     url = urlsplit(control.public_url)
     if control.public_url and (url.scheme not in ("http", "https") or not url.hostname or url.query):
         report.add(path, "control.public_url", 'expected a URL like "https://live.example.org"')
+
+
+def _database(path: Path, database: config.DatabaseConfig, report: Report) -> config.DatabaseConfig:
+    """*database* with the URL of its file. What is read from secret_key_file is checked, and not kept."""
+    if database.url and database.url_file:
+        report.add(path, "database", "expected at most one of url and url_file, got both")
+        return database
+    key = "url_file" if database.url_file else "url"
+    try:
+        if database.url_file:
+            database = evolve(database, url=read_secret(database.url_file))
+        check_database_url(database.url)
+    except (CredentialError, DatabaseUrlError) as error:
+        report.add(path, f"database.{key}", str(error))
+    try:
+        if database.secret_key_file:
+            read_sealing_keys(database.secret_key_file)
+    except CredentialError as error:
+        report.add(path, "database.secret_key_file", str(error))
+    return database
 
 
 def _pipelines(

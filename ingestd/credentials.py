@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 from pathlib import Path
@@ -13,6 +15,8 @@ CREDENTIAL = "credential:"
 SECRET = re.compile(r"[!-~]{1,1024}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}", re.ASCII)
 _LONGEST = 4096
+#: Of a key that seals, as AES-256 has it.
+KEY_BYTES = 32
 
 
 class CredentialError(IngestdError):
@@ -44,14 +48,44 @@ def read_secret(spec: str) -> str:
     Raises `CredentialError` when the file cannot be read, is empty, or holds more than one line.
     """
     path = locate(spec)
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LONGEST)
-    except OSError as error:
-        raise CredentialError(f"cannot read {path}: {error.strerror}; expected a file with the key") from None
-    text = content.decode("ascii", "replace").strip()
+    text = _read(path).strip()
     if not text:
         raise CredentialError(f"{path} is empty; expected the key in it")
     if SECRET.fullmatch(text) is None:
         raise CredentialError(f"{path} holds no usable key; expected one line of printable ASCII, no spaces")
     return text
+
+
+def read_sealing_keys(spec: str) -> tuple[bytes, ...]:
+    """The keys in the file that *spec* names: 32 bytes in base64 a line, the one that seals first.
+
+    Empty lines, and those that begin with "#", do not count. Raises `CredentialError` when the file
+    cannot be read, or a line is something else.
+    """
+    path = locate(spec)
+    keys = []
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            key = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise CredentialError(
+                f"{path}, line {number}: expected {KEY_BYTES} bytes in base64, "
+                "as `openssl rand -base64 32` makes them"
+            )
+        keys.append(key)
+    if not keys:
+        raise CredentialError(f"{path} has no key; `openssl rand -base64 32` makes one")
+    return tuple(keys)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LONGEST).decode("ascii", "replace")
+    except OSError as error:
+        raise CredentialError(f"cannot read {path}: {error.strerror}; expected a file with the key") from None

@@ -21,16 +21,17 @@ LAYERS = (
     ("doctor",),
     ("daemon", "client", "testcard"),
     ("control", "sources"),
+    ("notify",),
     ("live",),
     ("sinks",),
     ("registry", "media"),
     ("config_file", "logs"),
-    ("pipeline_file",),
+    ("pipeline_file", "webhook_file"),
     ("problems",),
     ("structure",),
     ("config",),
-    ("ranges", "credentials"),
-    ("errors", "events", "names", "units", "log_ring", "state_lock"),
+    ("ranges", "credentials", "database_url"),
+    ("errors", "events", "names", "units", "log_ring", "state_lock", "public_address"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 
@@ -152,7 +153,7 @@ def test_only_the_daemon_knows_listeners(sources: Sources) -> None:
 
 def test_control_knows_sessions_but_not_ffmpeg(sources: Sources) -> None:
     known = {group(t) for m in sources if group(m) == "control" for t in imports(m, sources) if t in sources}
-    assert known <= {"", "control", "live", "config", "errors", "names", "registry", "log_ring"}
+    assert known <= {"", "control", "live", "config", "errors", "names", "registry", "log_ring", "notify"}
 
 
 def test_no_module_is_long(sources: Sources) -> None:

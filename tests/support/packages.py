@@ -14,6 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 
+#: Debian keeps the server's programs apart, a folder a version.
+_POSTGRESQL = "/usr/lib/postgresql"
 _NGINX_MODULES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
 
 PROGRAMS = {
@@ -50,6 +52,14 @@ def nginx_module(name: str) -> str:
     raise MissingProgramError(f"{name} is missing: {install_command([MODULES[name]])}")
 
 
+def postgresql(name: str) -> str:
+    """The absolute path of one of PostgreSQL's programs, of the newest version, or MissingProgramError."""
+    found = shutil.which(name, path=_postgresql_path())
+    if found is None:
+        raise MissingProgramError(f"{name} is missing: {install_command(['postgresql'])}")
+    return found
+
+
 def embedded_ffmpeg() -> str:
     """The FFmpeg of PyPI's imageio-ffmpeg, or MissingProgramError."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
@@ -65,6 +75,8 @@ def missing_packages() -> list[str]:
     for name, package in MODULES.items():
         if not any(Path(folder, name).exists() for folder in _NGINX_MODULES):
             found.add(package)
+    if shutil.which("initdb", path=_postgresql_path()) is None:
+        found.add("postgresql")
     for name, package in LIBRARIES.items():
         try:
             ctypes.CDLL(name)
@@ -76,6 +88,11 @@ def missing_packages() -> list[str]:
 def install_command(packages: list[str]) -> str:
     """What a person types to get *packages* on Debian or Ubuntu."""
     return f"sudo apt-get install -y --no-install-recommends {' '.join(packages)}"
+
+
+def _postgresql_path() -> str:
+    folders = sorted(Path(_POSTGRESQL).glob("*/bin"), key=lambda folder: (len(folder.parent.name), folder))
+    return f"{':'.join(str(folder) for folder in reversed(folders))}:{_search_path()}"
 
 
 def _search_path() -> str:
