@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from ingestd.names import NAME, NAME_EXPECTED
 from ingestd.units import (
     format_duration,
     format_rate,
@@ -52,6 +53,23 @@ def one_of(*allowed: int) -> Validator:
     return validate
 
 
+def one_of_types(known: tuple[str, ...]) -> Validator:
+    """One of the dotted names *known*, or the first part of some."""
+
+    def validate(_instance: Any, _attribute: Any, value: str) -> None:
+        firsts = tuple(dict.fromkeys(name.partition(".")[0] for name in known))
+        if value not in known + firsts:
+            raise ValueError(f"expected one of {', '.join(known)}, or {', '.join(firsts)} for all of a kind")
+
+    return validate
+
+
+def stream_name(_instance: Any, _attribute: Any, value: str) -> None:
+    """What a stream may be called."""
+    if NAME.fullmatch(value) is None:
+        raise ValueError(NAME_EXPECTED)
+
+
 def picture_size(_instance: Any, _attribute: Any, value: Any) -> None:
     """Width and height that 4:2:0 video can have: even, from 16 to 4096."""
     if not all(16 <= side <= 4096 for side in value):
@@ -61,12 +79,12 @@ def picture_size(_instance: Any, _attribute: Any, value: Any) -> None:
         raise ValueError(f'expected even sides, got "{value[0]}x{value[1]}"; "{even}" would do')
 
 
-def each(validator: Validator, *, at_most: int) -> Validator:
-    """A tuple of one to *at_most* values, each of which passes *validator*."""
+def each(validator: Validator, *, at_most: int, at_least: int = 1) -> Validator:
+    """A tuple of *at_least* to *at_most* values, each of which passes *validator*."""
 
     def validate(instance: Any, attribute: Any, value: Any) -> None:
-        if not 1 <= len(value) <= at_most:
-            raise ValueError(f"expected 1 to {at_most} values, got {len(value)}")
+        if not at_least <= len(value) <= at_most:
+            raise ValueError(f"expected {at_least} to {at_most} values, got {len(value)}")
         for item in value:
             validator(instance, attribute, item)
 
