@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("ingestd.cli.publish:publish", "Push a test card or a recording, as a browser would."),
     "streams": ("ingestd.cli.streams:streams", "List the streams of a running daemon."),
     "status": ("ingestd.cli.status:status", "Show what a running daemon does, sink by sink."),
+    "backup": ("ingestd.cli.backup:backup", "Copy the database to a file, also while the daemon runs."),
+    "restore": ("ingestd.cli.backup:restore", "Put such a copy in the database's place."),
     "logs": ("ingestd.cli.logs:logs", "Show what a running daemon has logged."),
 }
 

@@ -31,7 +31,7 @@ Ts = TypeVarTuple("Ts")
 
 #: A call may wait for a connection, for a lock and for its statements, each as long as `timeout` says.
 _WAITS = 3
-_OPENING = 600.0
+_MIGRATING = 600.0
 #: Calls that may wait for a connection, for each connection there is; none while the database is away.
 _QUEUE = 8
 _WAL_LIMIT = 64 * 2**20
@@ -64,6 +64,8 @@ class Database:
         self.opened = False
         #: Why the last call failed; None while it answers.
         self.trouble: str | None = "it was not opened yet"
+        #: Called when the database goes away; must not block.
+        self.when_trouble: list[Callable[[], None]] = []
         self._timeout = timeout
         self._guard = Guard()
         self._away_since: float | None = None
@@ -95,14 +97,25 @@ class Database:
         """As `run`, for reading: it needs no lock, so that it works while another process writes."""
         return await self._call(function, args, reading=True)
 
-    async def open(self, prepare: Callable[[Connection], T]) -> T:
+    async def open(
+        self, prepare: Callable[[Connection], T], ready: Callable[[Connection], T | None] | None = None
+    ) -> T:
         """Make the file where it is SQLite's and not there, and run *prepare*, which migrates.
 
-        From then on the database is *opened*. Raises as `run` does, and what *prepare* raises.
+        *ready* comes first: where it finds the schema right, its result is the result, no lock is needed
+        and no patience. From then on the database is *opened*, and no other task has run since. Raises as
+        `run` does, and what *prepare* and *ready* raise.
         """
         if self.path is not None:
-            await trio.to_thread.run_sync(_make, self.path, self._timeout)
-        result = await self._call(prepare, (), reading=False, opening=True)
+            try:
+                await trio.to_thread.run_sync(_make, self.path, self._timeout)
+            except DatabaseUnavailable as error:
+                self._note(str(error))
+                raise
+        bound = self._timeout * _WAITS
+        result = await self._call(ready or _nothing, (), reading=True, opening=bound)
+        if result is None:
+            result = await self._call(prepare, (), reading=False, opening=_MIGRATING)
         self.opened = True
         return result
 
@@ -112,16 +125,16 @@ class Database:
             await trio.to_thread.run_sync(self._engine.dispose)
 
     async def _call(
-        self, function: Callable[..., T], args: tuple[Any, ...], *, reading: bool, opening: bool = False
+        self, function: Callable[..., T], args: tuple[Any, ...], *, reading: bool, opening: float = 0.0
     ) -> T:
-        if not (self.opened or opening):
+        if not (self.opened or opening):  # of `open`: how long it may take
             raise DatabaseUnavailable(f"the database cannot be used yet: {self.trouble}")
         # No clock bounds the wait, but the queue and the bound of each call that is under way.
         queue = 0 if self.trouble else _QUEUE * self._limiter.total_tokens
         if not self._places.value and self._places.statistics().tasks_waiting >= queue:
             raise DatabaseUnavailable("the database is busy: all its connections are in use")
         await self._places.acquire()
-        limit = _OPENING if opening else self._timeout * _WAITS
+        limit = opening or self._timeout * _WAITS
         try:
             result = await trio.to_thread.run_sync(
                 self._transaction, function, args, reading, limit, limiter=self._limiter
@@ -169,10 +182,16 @@ class Database:
         if trouble is not None and self._away_since is None:
             self._away_since = time.monotonic()
             log.warning("database_unavailable", cause=trouble)
+            for tell in self.when_trouble:
+                tell()
         elif trouble is None and self._away_since is not None:
             seconds = round(time.monotonic() - self._away_since, 1)
             self._away_since = None
             log.info("database_back", seconds=seconds)
+
+
+def _nothing(_connection: Connection) -> None:
+    pass
 
 
 def _sqlite(path: Path, size: int, timeout: float) -> Engine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from attrs import evolve
 
@@ -11,6 +11,7 @@ from ingestd.config import StreamConfig
 from ingestd.errors import IngestdError
 from ingestd.registry.keys import digest
 from ingestd.registry.model import Stream
+from ingestd.registry.paging import LARGEST, Page, decode_cursor, encode_cursor
 
 _NO_DIGEST = bytes(32)
 
@@ -96,6 +97,16 @@ class Directory:
         if stream is not None:
             del self._by_key[stream.key_sha256]
         return stream
+
+    def page(
+        self, limit: int, cursor: str | None = None, where: Callable[[Stream], bool] = lambda _: True
+    ) -> Page[Stream]:
+        """At most *limit* of the streams that *where* takes, by name. Raises `BadCursor`."""
+        (after,) = decode_cursor(cursor, str) if cursor is not None else ("",)
+        limit = max(1, min(limit, LARGEST))
+        found = [stream for stream in self if stream.name > after and where(stream)]
+        more = encode_cursor([found[limit - 1].name]) if len(found) > limit else None
+        return Page(tuple(found[:limit]), more)
 
     def fill(self, registered: Iterable[Stream]) -> list[str]:
         """Take what the database has in place of all registered streams; from now on it is *loaded*.

@@ -34,6 +34,13 @@ def migrate(connection: Connection) -> str:
     return newest()
 
 
+def is_current(connection: Connection) -> bool:
+    """Whether the database has the newest schema. Raises `DatabaseRefused` when it has a newer one."""
+    revision = current(connection)
+    check_known(revision)
+    return revision == newest()
+
+
 def current(connection: Connection) -> str | None:
     """The schema that the database has; None for one that has none."""
     return MigrationContext.configure(connection).get_current_revision()

@@ -1,0 +1,162 @@
+"""The registry as the daemon has it: the directory in memory, the database behind it, and the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+import structlog
+import trio
+from attrs import define
+from sqlalchemy import Connection
+
+from ingestd.config import Config
+from ingestd.registry import streams
+from ingestd.registry.database import Database, DatabaseRefused, DatabaseUnavailable
+from ingestd.registry.directory import Directory, StreamTaken, declared
+from ingestd.registry.ledger import BACKOFF, Ledger
+from ingestd.registry.migrations import is_current, migrate
+from ingestd.registry.model import RecordingRow, Stream
+from ingestd.registry.recordings import known_recordings, match_recordings
+from ingestd.registry.seal import Sealer, SealError
+from ingestd.registry.sessions import end_lost_sessions
+
+log = structlog.get_logger(__name__)
+
+
+@define(eq=False)
+class Registry:
+    """What is known of streams. *directory* answers at once; what changes it goes to *database* first."""
+
+    database: Database
+    directory: Directory
+    sealer: Sealer
+    ledger: Ledger
+
+    @classmethod
+    def of(cls, config: Config) -> Registry:
+        """As *config* has it; nothing is opened yet. Raises `DatabaseRefused` and `CredentialError`."""
+        state = config.storage.state_dir
+        database = Database.of(config.database, state)
+        return cls(
+            database,
+            Directory(declared(config.streams.values(), time.time())),
+            Sealer.of(config.database.secret_key_file),
+            Ledger(database, state / "unwritten.jsonl", config.database.max_pending),
+        )
+
+    async def open(self) -> bool:
+        """Migrate the database and fill the directory; whether that worked: False while it is away.
+
+        Takes a few seconds at most unless there is something to migrate. Raises `DatabaseRefused` and
+        `SealError`, which an operator has to see to.
+        """
+        try:
+            found = await self.database.open(self._prepare, self._ready)
+        except DatabaseUnavailable:
+            return False
+        for name in self.directory.fill(found):
+            log.warning("stream_hidden", stream=name, cause="ingestd.toml has its name or its key")
+        return True
+
+    async def run(
+        self,
+        live: Callable[[], Collection[tuple[str, str]]],
+        recordings: Callable[[], Collection[RecordingRow]],
+    ) -> None:
+        """Open the database if it is not, make it agree with what there is, and write what comes. No end.
+
+        *live* gives stream and id of each session that is on air; *recordings* what is on the disk, in a
+        thread. To be started once sessions of an earlier daemon have been taken up.
+        """
+        await self.ledger.restore()
+        failures = 0
+        while not await self._opened() or not await self._reconciled(live, recordings):
+            await self.ledger.save()
+            await trio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
+            failures += 1
+        await self.ledger.run()
+
+    async def close(self, patience: float) -> None:
+        """Write what still waits, or save it in its file, and give the connections back.
+
+        At most *patience* seconds and the bound of one call; cancelling does not leave rows behind.
+        """
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(patience):
+                with suppress(DatabaseUnavailable):  # it is logged, and what waits is saved
+                    await self.ledger.flush()
+            await self.ledger.save()
+            await self.database.close()
+
+    async def add(self, stream: Stream) -> None:
+        """Store the new *stream*; then it is in the directory, too.
+
+        Raises `StreamTaken`, `SealError`, `DatabaseUnavailable` and `NotStorable`.
+        """
+        if self.directory.get(stream.name) is not None:
+            raise StreamTaken(f'there is a stream "{stream.name}" already; choose another name')
+        await self.database.run(streams.add_stream, stream, self.sealer)
+        self.directory.put(stream)
+
+    async def change(self, stream: Stream, was: float | None = None) -> None:
+        """Store *stream* in place of the one of its name, whose *updated* must be *was* where that is given.
+
+        Raises as `add`, and `NoStream` and `StreamChanged`.
+        """
+        if stream.declared:
+            await self.database.run(streams.keep_stream, stream, self.sealer)
+        else:
+            await self.database.run(self._change, stream, was)
+        self.directory.put(stream)
+
+    async def drop(self, name: str) -> bool:
+        """Remove the stream *name*; whether it was there. Raises `DatabaseUnavailable`."""
+        dropped = await self.database.run(streams.drop_stream, name)
+        return self.directory.remove(name) is not None or dropped
+
+    def _change(self, connection: Connection, stream: Stream, was: float | None) -> None:
+        streams.change_stream(connection, stream, self.sealer, was=was)
+
+    def _ready(self, connection: Connection) -> list[Stream] | None:
+        return streams.all_streams(connection, self.sealer) if is_current(connection) else None
+
+    def _prepare(self, connection: Connection) -> list[Stream]:
+        migrate(connection)
+        return streams.all_streams(connection, self.sealer)
+
+    async def _opened(self) -> bool:
+        try:
+            return self.database.opened or await self.open()
+        except (DatabaseRefused, SealError) as error:
+            log.error("database_refused", cause=str(error))  # noqa: TRY400  the operator's, not a defect
+            return False
+
+    async def _reconciled(
+        self,
+        live: Callable[[], Collection[tuple[str, str]]],
+        recordings: Callable[[], Collection[RecordingRow]],
+    ) -> bool:
+        """No session stays on air that is not, and the recordings are those on the disk."""
+        try:
+            known = await self.database.read(known_recordings)
+            found = await trio.to_thread.run_sync(recordings)
+            await self.ledger.flush()
+            on_air = frozenset(live())
+            lost, gone = await self.database.run(self._reconcile, known, found, on_air)
+        except DatabaseUnavailable:
+            return False
+        log.info("registry_ready", streams=len(self.directory), sessions_lost=lost, recordings_gone=gone)
+        return True
+
+    def _reconcile(
+        self,
+        connection: Connection,
+        known: dict[str, tuple[str, str | None]],
+        found: Collection[RecordingRow],
+        live: Collection[tuple[str, str]],
+    ) -> tuple[int, int]:
+        streams.seal_anew(connection, self.sealer)
+        gone = match_recordings(connection, known, found, live)
+        return end_lost_sessions(connection, live, time.time()), gone
