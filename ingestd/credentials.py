@@ -90,7 +90,7 @@ def read_signing_secrets(spec: str) -> tuple[bytes, ...]:
     """The secrets in the file that *spec* names: ``whsec_`` and 24 to 64 bytes in base64 a line.
 
     So Standard Webhooks has them. Empty lines, and those that begin with "#", do not count; each of
-    several is signed with. Raises `CredentialError` when the file cannot be read, or a line is something else.
+    several is signed with. Raises `CredentialError` when the file cannot be read, or a line is none.
     """
     path = locate(spec)
     secrets = []

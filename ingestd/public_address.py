@@ -1,4 +1,4 @@
-"""Which addresses lie in the public Internet: for URLs that come from outside, and for names that others answer.
+"""Which addresses lie in the public Internet: for URLs by others, and for what a DNS answers.
 
 The registries are IANA's "IPv4 / IPv6 Special-Purpose Address Registry" (RFC 6890). They are written out
 here because `ipaddress.is_global` says different things in different versions of Python.
@@ -32,7 +32,9 @@ _V4 = {
 _V6 = {
     IPv6Network("::/128"): "unspecified",
     IPv6Network("::1/128"): "loopback",
-    IPv6Network("64:ff9b:1::/48"): "of a local NAT64",  # RFC 8215: where in it the IPv4 address is, nobody knows
+    IPv6Network(
+        "64:ff9b:1::/48"
+    ): "of a local NAT64",  # RFC 8215: where in it the IPv4 address is, nobody knows
     IPv6Network("2001::/23"): "reserved",  # Teredo and others
     IPv6Network("2001:db8::/32"): "for documentation",
     IPv6Network("2002::/16"): "of 6to4",

@@ -20,7 +20,7 @@ _LONGEST = 2048
 
 
 def load_webhooks(path: Path, tables: object, report: Report) -> tuple[Webhook, ...]:
-    """The webhooks in *tables*, the value of ``webhooks``; one with problems, which *report* has, is left out.
+    """The webhooks in *tables*, the value of ``webhooks``; *report* has what is wrong with them.
 
     Their secrets must be readable, and are not kept: they are read anew for each attempt.
     """

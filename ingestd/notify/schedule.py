@@ -39,7 +39,7 @@ class Schedule:
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """The seconds in ``Retry-After`` (RFC 9110, 10.2.3), which may be a date; None if it is neither, or missing."""
+    """The seconds in ``Retry-After`` (RFC 9110, 10.2.3), a number or a date; None for neither."""
     if value is None or len(value) > 64:
         return None
     if _SECONDS.fullmatch(value.strip()):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 
 def signed_headers(identity: str, at: float, body: bytes, secrets: Iterable[bytes]) -> dict[str, str]:
-    """The headers of a message *identity* that is sent *at* (seconds since 1970), signed with each of *secrets*.
+    """The headers of a message *identity*, sent *at* (seconds since 1970), signed with each of *secrets*.
 
     The receiver needs only one of them: so a secret can be replaced.
     """

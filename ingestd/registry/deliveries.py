@@ -32,6 +32,24 @@ def due_deliveries(connection: Connection, now: float, limit: int = 100) -> list
     return [_delivery(row) for row in connection.execute(rows)]
 
 
+def pending_deliveries(connection: Connection, endpoint: str, limit: int) -> list[Delivery]:
+    """At most *limit* that wait for *endpoint*, the oldest first, whether they are due or not."""
+    rows = (
+        select(_table)
+        .where(_table.c.state == "pending", _table.c.endpoint == endpoint)
+        .order_by(_table.c.created, _table.c.id)
+        .limit(limit)
+    )
+    return [_delivery(row) for row in connection.execute(rows)]
+
+
+def abandon_deliveries(connection: Connection, endpoints: Iterable[str], error: str) -> int:
+    """Give up what waits for others than *endpoints*, with *error* as the reason; how many that were."""
+    gone = _table.c.endpoint.not_in(list(endpoints))
+    values = {"state": "failed", "last_error": error}
+    return connection.execute(update(_table).where(_table.c.state == "pending", gone).values(values)).rowcount
+
+
 def next_delivery(connection: Connection) -> float | None:
     """When the next attempt is due; None where none is."""
     pending = select(func.min(_table.c.next_attempt)).where(_table.c.state == "pending")
