@@ -75,7 +75,7 @@ class Endpoint:
         return not (self._unwritten or self.queue.under_way) and (due is None or due > self.now())
 
     def reserve(self) -> bool:
-        """Make room for one more, which `put` brings once it is written; False if there is none: it is dropped."""
+        """Make room for one more, which `put` brings once it is written; without room it is dropped: False."""
         if self.pending < self.config.max_pending:
             self._full = False
             self._unwritten += 1
@@ -97,16 +97,17 @@ class Endpoint:
         self._wake.set()
 
     def again(self, delivery: Delivery) -> None:
-        """Send *delivery* once more, which is over; or at once, if it waits. Raises `EndpointBusy`."""
+        """Send *delivery* once more, which was over; or at once, if it waits."""
         if delivery.id in self.queue:
             self.queue.hurry(delivery.id, self.now())
-        elif self.pending >= self.config.max_pending:
-            raise EndpointBusy(
-                f'{self.pending} events wait for webhook "{self.name}" already; try again later'
-            )
         else:
             self.queue.put(delivery, "", self.now() + self.config.retry_for, in_line=False)
         self._wake.set()
+
+    def require_room(self) -> None:
+        """Raise `EndpointBusy` when as much waits as may."""
+        if self.pending >= self.config.max_pending:
+            raise EndpointBusy(f'{self.pending} events wait for webhook "{self.name}"; try again later')
 
     async def run(self) -> None:
         """Send, without end; at most `concurrency` at a time."""
@@ -126,7 +127,7 @@ class Endpoint:
                     await self._wake.wait()
 
     async def _attempt(self, item: Item) -> None:
-        """One attempt, and what follows from it. Cancelled, it has not been made: it is made again one day."""
+        """One attempt, and what follows from it. Cancelled, it counts as not made."""
         delivery = item.delivery
         status, asked, error = None, None, None
         try:

@@ -103,8 +103,5 @@ def explain(error: BaseException | None) -> str:
         text = getattr(error, "strerror", None) or str(error)
         if text:
             words = " ".join(text.split())
-        if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        else:
-            error = error.__cause__
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
     return "".join(letter for letter in words if letter.isprintable())[:300]

@@ -47,6 +47,10 @@ class Outbox:
         self._changed[delivery.id] = delivery
         self._wake.set()
 
+    def is_new(self, delivery: str) -> bool:
+        """Whether it is not stored yet."""
+        return delivery in self._new
+
     def unwritten(self, delivery: str) -> Delivery | None:
         """The one with that id as it is to be stored; None if the database has its newest state."""
         return self._changed.get(delivery) or self._new.get(delivery)

@@ -60,7 +60,9 @@ class Poster:
             try:
                 async with (
                     httpcore.AsyncConnectionPool(self._tls, network_backend=self._backend) as pool,
-                    pool.stream("POST", self._url, headers={**_HEADERS, **headers}, content=body) as response,
+                    pool.stream(
+                        "POST", self._url, headers=_HEADERS | dict(headers), content=body
+                    ) as response,
                 ):
                     answer = _answer(response)
                     await _read(response)

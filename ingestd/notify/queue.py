@@ -35,17 +35,14 @@ class Queue:
     _items: dict[str, Item] = field(factory=dict)
     _lines: dict[str, deque[Item]] = field(factory=dict)
     _ready: list[tuple[float, float, str]] = field(factory=list)
+    #: How many attempts there are now.
+    under_way: int = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __contains__(self, delivery: str) -> bool:
         return delivery in self._items
-
-    @property
-    def under_way(self) -> int:
-        """How many attempts there are now."""
-        return sum(item.under_way for item in self._items.values())
 
     def put(self, delivery: Delivery, stream: str, until: float, *, in_line: bool = True) -> None:
         """Have *delivery* wait, *in_line* behind those of its *stream*. One that waits already is not put."""
@@ -74,11 +71,13 @@ class Queue:
             return None
         item = self._items[heapq.heappop(self._ready)[2]]
         item.under_way = True
+        self.under_way += 1
         return item
 
     def again(self, item: Item, delivery: Delivery) -> None:
         """The attempt failed: *delivery* says when the next is."""
         item.delivery, item.under_way = delivery, False
+        self.under_way -= 1
         if item.in_line and delivery.attempts >= PATIENCE:
             self._pass(item)
         self._arm(item)
@@ -86,6 +85,7 @@ class Queue:
     def done(self, item: Item) -> None:
         """Nothing more is tried."""
         del self._items[item.delivery.id]
+        self.under_way -= 1
         if item.in_line:
             self._pass(item)
 
