@@ -75,7 +75,7 @@ class Endpoint:
         return not (self._unwritten or self.queue.under_way) and (due is None or due > self.now())
 
     def reserve(self) -> bool:
-        """Make room for one more, which `put` brings once it is written; without room it is dropped: False."""
+        """Make room for one more, which `put` brings once it is written; else it is dropped: False."""
         if self.pending < self.config.max_pending:
             self._full = False
             self._unwritten += 1

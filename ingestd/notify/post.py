@@ -20,7 +20,7 @@ from ingestd.notify.schedule import retry_after
 
 #: What is read of an answer's body, in bytes, and for how many seconds: nobody looks at it.
 MOST_READ, READ_FOR = 65_536, 1.0
-_HEADERS = {"Content-Type": "application/json", "User-Agent": f"ingestd/{__version__}"}
+_HEADERS = (("Content-Type", "application/json"), ("User-Agent", f"ingestd/{__version__}"))
 
 
 @frozen(slots=True)
@@ -61,7 +61,7 @@ class Poster:
                 async with (
                     httpcore.AsyncConnectionPool(self._tls, network_backend=self._backend) as pool,
                     pool.stream(
-                        "POST", self._url, headers=_HEADERS | dict(headers), content=body
+                        "POST", self._url, headers=[*_HEADERS, *headers.items()], content=body
                     ) as response,
                 ):
                     answer = _answer(response)

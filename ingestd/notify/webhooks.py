@@ -29,7 +29,6 @@ from ingestd.notify.post import Post, Poster, system_tls
 from ingestd.registry.database import Database, DatabaseUnavailable
 from ingestd.registry.deliveries import (
     abandon_deliveries,
-    change_delivery,
     drop_deliveries,
     find_delivery,
     list_deliveries,
