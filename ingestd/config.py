@@ -183,7 +183,7 @@ class Notify:
     # the last one again and again
     backoff: tuple[Seconds, ...] = field(
         default=(5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0),
-        validator=each(duration_between("1s", "1d"), at_most=100),
+        validator=each(duration_between("10ms", "1d"), at_most=100),
     )
     # of each endpoint
     max_pending: int = field(default=2000, validator=number_between(10, 100_000))

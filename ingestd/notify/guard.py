@@ -103,5 +103,8 @@ def explain(error: BaseException | None) -> str:
         text = getattr(error, "strerror", None) or str(error)
         if text:
             words = " ".join(text.split())
-        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        else:
+            error = error.__cause__ or error.__context__  # httpcore takes causes away
     return "".join(letter for letter in words if letter.isprintable())[:300]

@@ -41,7 +41,7 @@ class Message:
         known = FIELDS[event.type.partition(".")[0]]
         data = {"stream": event.stream} | {key: _plain(event.data.get(key)) for key in known}
         # The run makes the number one of its own among all of this daemon's lives.
-        return cls(f"evt_{run}_{event.number}", event.type, event.stream, event.at,
+        return cls(f"evt_{run}_{event.number:08}", event.type, event.stream, event.at,
                    _body(event.type, event.at, data))  # fmt: skip
 
     @classmethod
