@@ -5,6 +5,8 @@
      ├ journal writer    one task, one thread, for all sessions
      ├ loop lag          how late the event loop is (`ingestd.live.lag`)
      ├ retention         old recordings go (`ingestd.live.retention`)
+     ├ registry          streams, sessions and recordings into the database (`ingestd.registry`)
+     ├ webhooks          what happened, told to endpoints (`ingestd.notify`)
      ├ sessions          one a live stream (`ingestd.live.session`)
      ├ ingest listener   WebSocket publishers (`ingestd.sources.websocket`)
      └ control listener  HTTP (`ingestd.control`)
@@ -16,7 +18,6 @@ from __future__ import annotations
 
 import signal
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,9 +30,11 @@ from ingestd import __version__
 from ingestd.config import Address, Config
 from ingestd.control import server
 from ingestd.control.app import create_app
+from ingestd.credentials import CredentialError
 from ingestd.errors import IngestdError
 from ingestd.events import Events
 from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
+from ingestd.live.history import History, OnDisk
 from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
 from ingestd.live.orphans import end_orphans, marking
@@ -41,11 +44,19 @@ from ingestd.live.revival import revive
 from ingestd.live.session import Session
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
-from ingestd.registry.directory import Directory, declared
+from ingestd.notify.webhooks import Webhooks
+from ingestd.registry.database import DatabaseRefused
+from ingestd.registry.registry import Registry
+from ingestd.registry.seal import SealError
 from ingestd.sources import websocket
 from ingestd.state_lock import state_lock
 
 log = structlog.get_logger(__name__)
+
+#: Seconds that the database may take at the end; what it does not take then is written by the next daemon.
+_PATIENCE = 5.0
+#: Seconds that endpoints may take to hear of the end; what they do not, the next daemon tells them.
+_LAST_WORDS = 2.0
 
 
 @frozen(slots=True)
@@ -62,6 +73,10 @@ class CannotListen(IngestdError):
     """An address of the configuration cannot be listened on; the text says which, and why."""
 
 
+class RegistryUnusable(IngestdError):
+    """The database cannot be used as ``[database]`` has it; the text says why, and what to do."""
+
+
 class StateUnusable(IngestdError):
     """``storage.state_dir`` cannot be made or written to; the text says why."""
 
@@ -76,7 +91,7 @@ async def serve(
     """Run until SIGTERM, SIGINT or `Running.stop`; then end every session within ``shutdown.timeout``.
 
     *ring* has the log events that ``/v1/logs`` shows (from `ingestd.logs.configure`).
-    Raises `FfmpegMissing`, `StateUnusable` and `CannotListen`. On return no process and no task of
+    Raises `FfmpegMissing`, `StateUnusable`, `RegistryUnusable` and `CannotListen`. On return no process and no task of
     it is left.
     """
     state = config.storage.state_dir
@@ -134,29 +149,51 @@ async def _run(
     await services.start(writer.run)
     lag = LoopLag()
     services.start_soon(lag.run)
-    directory = Directory(declared(config.streams.values(), time.time()))
-    directory.loaded = True
-    services.start_soon(retain_forever, config, directory)
-    async with trio.open_nursery() as sessions:
-        events = Events(config.control.events)
-        streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
-        revived = await revive(config, directory, ffmpeg.path, writer, events)
-        # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
-        await services.start(_recover, config, ffmpeg, revived)
-        for session in revived:
-            streams.start(session)
-        app = create_app(streams, ring, lag)
-        bind = config.control.bind
-        control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
-        receiver = services.start(websocket.serve, config.ingest, streams)
-        ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
-        log.info("daemon_ready", ingest=ingest, control=control)
-        task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
-        await stopping.wait()
-        log.info("daemon_stopping", live=streams.live)
-        streams.drain()
-        # A session ends itself within shutdown.timeout; this holds should that fail.
-        sessions.cancel_scope.deadline = trio.current_time() + config.shutdown.timeout + 5
+    events = Events(config.control.events)
+    registry = _registry(config)
+    directory = registry.directory
+    try:
+        # Streams that are not declared are known from here on, unless the database is away.
+        await registry.open()
+    except (DatabaseRefused, SealError) as error:
+        raise RegistryUnusable(f"database: {error}") from error
+    webhooks = Webhooks.of(config, registry.database, events)
+    services.start_soon(webhooks.run)
+    services.start_soon(retain_forever, config, directory, events)
+    try:
+        async with trio.open_nursery() as sessions:
+            streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
+            revived = await revive(config, directory, ffmpeg.path, writer, events)
+            # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
+            await services.start(_recover, config, ffmpeg, revived)
+            for session in revived:
+                streams.start(session)
+            history = History(streams, registry.ledger)
+            services.start_soon(history.run)
+            services.start_soon(registry.run, history.live, OnDisk(config, directory))
+            app = create_app(streams, ring, lag, webhooks)
+            bind = config.control.bind
+            control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
+            receiver = services.start(websocket.serve, config.ingest, streams)
+            ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
+            log.info("daemon_ready", ingest=ingest, control=control)
+            task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))
+            await stopping.wait()
+            log.info("daemon_stopping", live=streams.live)
+            streams.drain()
+            # A session ends itself within shutdown.timeout; this holds should that fail.
+            sessions.cancel_scope.deadline = trio.current_time() + config.shutdown.timeout + 5
+        await webhooks.drain(_LAST_WORDS)
+    finally:
+        # What the last sessions had to tell is still to be written.
+        await registry.close(_PATIENCE)
+
+
+def _registry(config: Config) -> Registry:
+    try:
+        return Registry.of(config)
+    except (DatabaseRefused, CredentialError, SealError) as error:
+        raise RegistryUnusable(f"database: {error}") from error
 
 
 async def _recover(

@@ -13,6 +13,7 @@ _HINTS = {
     1006: "the connection broke; is the daemon still there? Its log says more",
     1009: "a message was longer than [ingest] max_message",
     1011: "a defect in the daemon; its log says more",
+    1013: "the daemon does not know all streams yet; try again",
     4400: "a defect of this client; please report it",
     4401: "no stream has this key; the keys are in [streams.NAME] of the daemon's ingestd.toml",
     4403: "the session is gone, or somebody else has it; publish again to begin another",
@@ -22,6 +23,7 @@ _HINTS = {
     4410: "the network between here and the daemon fails",
     4412: "somebody publishes this stream from elsewhere, and was given it",
     4415: "send WebM, Matroska or fragmented MP4, as a MediaRecorder makes it",
+    4423: "the stream is disabled",
     4429: "see [ingest] max_streams",
     4500: "the stream failed on the daemon; see its log",
 }

@@ -34,6 +34,7 @@ _TABLE = {
     1009: Then.STOP,
     1011: Then.RESUME,
     1012: Then.RESUME,
+    1013: Then.LATER,
     4400: Then.STOP,
     4401: Then.STOP,
     4403: Then.ANEW,
@@ -43,6 +44,7 @@ _TABLE = {
     4410: Then.RESUME,
     4412: Then.STOP,
     4415: Then.STOP,
+    4423: Then.STOP,
     4429: Then.LATER,
     4500: Then.ANEW_LATER,
 }

@@ -121,9 +121,10 @@ def open_session(key: str | None, client: str, resume: Resume | None) -> str:
     return _encode("open", **{name: value for name, value in fields.items() if value})
 
 
-def recorder(number: int, mime: str) -> str:
-    """All chunks from here on are of recorder *number*."""
-    return _encode("recorder", number=number, **({"mime": mime} if mime else {}))
+def recorder(number: int, mime: str, *, follows: bool) -> str:
+    """All chunks from here on are of recorder *number*; *follows*: it began where the one before ended."""
+    fields = {"number": number, "mime": mime, "follows": follows}
+    return _encode("recorder", **{name: value for name, value in fields.items() if value or name == "number"})
 
 
 def skip(to: int, reason: str) -> str:

@@ -51,13 +51,15 @@ class Tally:
 class Recorder:
     """*number* is what the server knows it by, *header_in* the chunk that shows where its headers end.
 
-    Both are None until the server has it, or it is on its way there.
+    Both are None until the server has it, or it is on its way there. It *follows* another one of this
+    session that had its bytes from the same source.
     """
 
     mime: str = ""
     scan: Scan = field(factory=Scan)
     number: int | None = None
     header_in: int | None = None
+    follows: bool = False
 
 
 @define(eq=False)
@@ -135,7 +137,8 @@ class Outbox:
 
     def begin(self, mime: str = "") -> None:
         """What is put from now on is another recorder's."""
-        self._recorder = Recorder(mime)
+        before = self._recorder
+        self._recorder = Recorder(mime, follows=before.follows or before.scan.fed > 0)
 
     def put(self, data: bytes, now: float) -> None:
         """Take the source's next bytes, given at *now* (s); a recorder that begins in them is noticed."""
@@ -232,6 +235,8 @@ class Outbox:
                 self._pieces.insert(0, _Piece(Recorder(), 0, b"", 0, 0.0, count=missing, lost=True))
         else:
             self._fresh = True
+            first = self._pieces[0].recorder if self._pieces else self._recorder
+            first.follows = False
         for each in {piece.recorder for piece in self._pieces} | {self._recorder}:
             if self._fresh or (
                 each.number is not None and each.number > (-1 if recorder is None else recorder)
@@ -366,7 +371,7 @@ class Outbox:
         if recorder.number == self._announced:
             return []
         self._announced = recorder.number
-        return [messages.recorder(recorder.number, recorder.mime)]
+        return [messages.recorder(recorder.number, recorder.mime, follows=recorder.follows)]
 
     def _settle(self, following: int) -> None:
         done = 0

@@ -84,6 +84,7 @@ class Ingest:
     resumes: int = 0
     takeovers: int = 0
     gap_count: int = 0
+    gap_seconds: float = 0.0
     gaps: deque[Gap] = field(factory=lambda: deque(maxlen=_MAX_GAPS))
     error: MediaError | None = None
     empty_in_a_row: int = 0
@@ -249,7 +250,7 @@ class Ingest:
         if begins:
             self.error = None
             self._recorder = chunk.recorder
-            if self._lost_at is not None and not self._skipped and self.chunks:
+            if self._lost_at is not None and not (self._skipped or chunk.follows) and self.chunks:
                 self._gap(source, self._lost_why, None)
             if journal is not None:
                 journal.partial = 0
@@ -300,6 +301,7 @@ class Ingest:
         gap = Gap(round(at, 3), began, round(now - began, 3), reason, chunks)
         self.gaps.append(gap)
         self.gap_count += 1
+        self.gap_seconds += gap.seconds
         log.warning(
             "source_gap", stream=self.stream, session=self.session, at=gap.at, seconds=gap.seconds,
             chunks=chunks, reason=reason,
@@ -317,6 +319,7 @@ class Ingest:
             "resumes": self.resumes,
             "takeovers": self.takeovers,
             "gap_count": self.gap_count,
+            "gap_seconds": self.gap_seconds,
             "gaps": [asdict(gap) for gap in self.gaps],
         }
 
@@ -326,7 +329,7 @@ class Ingest:
         self._recorder = saved["recorder"]
         self.chunks = saved["next"]
         self.cuts, self.resumes, self.takeovers = saved["cuts"], saved["resumes"], saved["takeovers"]
-        self.gap_count = saved["gap_count"]
+        self.gap_count, self.gap_seconds = saved["gap_count"], saved.get("gap_seconds", 0.0)
         self.gaps.extend(Gap(**gap) for gap in saved["gaps"])
 
     def interrupted(self, source: Spool, since: float) -> None:

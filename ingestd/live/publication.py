@@ -21,12 +21,14 @@ class Chunk:
     """One message of a publisher.
 
     *number* counts the session's chunks from 0; it is None where the protocol has none. *recorder* is the
-    publisher's number of the recorder that it comes from: where it changes, a new container begins.
+    publisher's number of the recorder that it comes from: where it changes, a new container begins. It
+    *follows*, if the publisher knows that nothing is missing between that and the one before.
     """
 
     data: bytes
     number: int | None = None
     recorder: int | None = None
+    follows: bool = False
 
 
 @frozen(slots=True)

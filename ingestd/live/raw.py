@@ -74,7 +74,9 @@ class RawRecording:
         for file, name in zip(self.files, self.names, strict=True):
             size = (await trio.Path(file).stat()).st_size
             self.tell("recording.ready", name=self.sink.name, file=name, size=size)
-        await trio.to_thread.run_sync(retain, self.sink, self.place)
+        for path in await trio.to_thread.run_sync(retain, self.sink, self.place):
+            gone = path.relative_to(self.place.recordings).as_posix()
+            self.tell("recording.removed", name=self.sink.name, file=gone)
         return True
 
     def _link(self) -> list[Path]:

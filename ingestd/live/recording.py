@@ -355,7 +355,9 @@ class Recording:
                     size = (await trio.Path(part.file).stat()).st_size
                     self.tell("recording.ready", name=self.sink.name, file=name, size=size)
                 self._ended.remove(part)
-                await trio.to_thread.run_sync(retain, self.sink, self.place)
+                for path in await trio.to_thread.run_sync(retain, self.sink, self.place):
+                    gone = path.relative_to(self.place.recordings).as_posix()
+                    self.tell("recording.removed", name=self.sink.name, file=gone)
             await self._save()
         if failure is not None:
             raise failure

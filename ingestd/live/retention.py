@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from ingestd.config import Config
+from ingestd.events import Events
 from ingestd.live.catalog import Catalog, Entry
 from ingestd.live.notes import Notes
 from ingestd.registry.directory import Directory
@@ -58,7 +59,7 @@ def retain(sink: FileSink, place: Place, now: float | None = None) -> list[Path]
     return removed
 
 
-async def retain_forever(config: Config, directory: Directory, every: float = 600.0) -> None:
+async def retain_forever(config: Config, directory: Directory, events: Events, every: float = 600.0) -> None:
     """`retain` for all streams of *directory*, those that are not live included; `retain_journals`."""
     while True:
         await trio.to_thread.run_sync(retain_journals, config)
@@ -67,7 +68,9 @@ async def retain_forever(config: Config, directory: Directory, every: float = 60
             for sink in pipeline.sinks if pipeline else ():
                 if isinstance(sink, FileSink) and sink.retains:
                     place = place_of(config.storage.state_dir, stream.name, stream.pipeline, "")
-                    await trio.to_thread.run_sync(retain, sink, place)
+                    for path in await trio.to_thread.run_sync(retain, sink, place):
+                        gone = path.relative_to(place.recordings).as_posix()
+                        events.tell("recording.removed", stream.name, name=sink.name, file=gone)
         await trio.sleep(every)
 
 

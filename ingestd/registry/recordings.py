@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, evolve
 from sqlalchemy import Connection, delete, select
 
 from ingestd.registry import tables
@@ -77,7 +77,12 @@ def match_recordings(
     *known* is what `known_recordings` gave before the files were looked for: a row that came since is of
     a newer file. Rows of sessions that are *live* stay, whose files have not got their names yet.
     """
-    keep_recordings(connection, found)
+    # A file does not say whose it is.
+    owners = {recording: session for recording, (_, session) in known.items()}
+    keep_recordings(
+        connection,
+        [row if row.session else evolve(row, session=owners.get(row.id)) for row in found],
+    )
     there = {row.id for row in found}
     return drop_recordings(
         connection, [each for each, owner in known.items() if each not in there and owner not in live]

@@ -48,10 +48,11 @@ class Open:
 
 @frozen(slots=True)
 class Recorder:
-    """All chunks from here on are of recorder *number*."""
+    """All chunks from here on are of recorder *number*; *follows*: nothing is missing before its first."""
 
     number: int
     mime: str = ""
+    follows: bool = False
 
 
 @frozen(slots=True)
@@ -80,7 +81,8 @@ def parse(text: str) -> ClientMessage | None:
         case "open":
             return Open(fields.maybe_text("key", 128), fields.text("client", 64), _resume(fields))
         case "recorder":
-            return Recorder(fields.number("number", MAX_RECORDER), fields.text("mime", 128))
+            number, mime = fields.number("number", MAX_RECORDER), fields.text("mime", 128)
+            return Recorder(number, mime, fields.flag("follows"))
         case "skip":
             return Skip(fields.number("to"), fields.text("reason", 128))
         case "stats":
@@ -199,6 +201,13 @@ class _Fields:
     def text(self, name: str, most: int) -> str:
         """The same; empty if absent, null or empty."""
         return "" if self.values.get(name) == "" else self.maybe_text(name, most) or ""
+
+    def flag(self, name: str) -> bool:
+        """True or false; false if absent or null."""
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise Violation(f"{self.path}.{name}: expected true or false")
+        return bool(value)
 
     def maybe_number(self, name: str, most: int = MAX_NUMBER) -> int | None:
         """An integer from 0 to *most*; None if absent or null."""

@@ -79,6 +79,7 @@ class ResumablePublisher(Publisher):
         self._acknowledged = 0  # and told so
         self._recorder: int | None = None  # announced on this connection
         self._least_recorder = 0
+        self._follows = False
         self._unsaid: deque[str] = deque()
         self._done = trio.Event()
 
@@ -116,17 +117,18 @@ class ResumablePublisher(Publisher):
             raise Violation(f"chunk {chunk.number} where {self._next} was due")
         if chunk.recorder != self._recorder:
             raise Violation(f"a chunk of recorder {chunk.recorder}, which is not the one announced last")
-        await self._put(chunk)
+        await self._put(evolve(chunk, follows=True) if self._follows else chunk)
         self._next += 1
         self._forwarded += 1
         self._empty += not chunk.data
 
     async def _obey(self, said: Recorder | Skip | Done) -> None:
         match said:
-            case Recorder(number, mime):
+            case Recorder(number, mime, follows):
                 if number < self._least_recorder:
                     raise Violation(f"recorder {number} after recorder {self._least_recorder}")
                 self._recorder = self._least_recorder = number
+                self._follows = follows
                 self._publication.claims.mime = self._secrets.redact(mime)
             case Skip(to, reason):
                 if to <= self._next:

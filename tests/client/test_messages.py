@@ -73,7 +73,9 @@ def test_what_is_written_is_understood_by_the_daemon() -> None:
     assert opened.resume is not None
     assert (opened.resume.session, opened.resume.token) == ("S1", "T1")
     assert protocol.parse(messages.open_session(None, "", None)) == protocol.Open()
-    assert protocol.parse(messages.recorder(3, "video/webm")) == protocol.Recorder(3, "video/webm")
+    for follows in (False, True):
+        said = messages.recorder(3, "video/webm", follows=follows)
+        assert protocol.parse(said) == protocol.Recorder(3, "video/webm", follows)
     assert protocol.parse(messages.skip(9, "full")) == protocol.Skip(9, "full")
     assert protocol.parse(messages.stats(1, 2, None)) == protocol.Stats(1, None, 2)
     assert protocol.parse(messages.end()) == protocol.Done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 
@@ -226,3 +227,31 @@ def test_the_end_of_a_gap_may_be_the_end_of_all() -> None:
     assert server.gaps == [9]
     assert box.empty
     assert (box.dropped.chunks, box.gaps) == (9, 1)
+
+
+def announced(said: Sequence[str | bytes]) -> list[tuple[int, bool]]:
+    """Number and ``follows`` of each recorder among the messages *said*."""
+    told = [json.loads(message) for message in said if isinstance(message, str)]
+    return [(each["number"], each.get("follows", False)) for each in told if each["type"] == "recorder"]
+
+
+def test_it_says_which_recorder_follows_another() -> None:
+    """The first of this client does not, whatever the server had; the others say so as often as they come."""
+    data = capture("cv-vp8-restart.webm").recorders()
+    box = Outbox()
+    for recorder in data:
+        box.put(recorder, 0.0)
+    box.greet(0, None, 2**24, same=False)
+    said = [message for _ in range(99) for message in box.take(last=True)]
+    assert announced(said) == [(0, False), (1, True)]
+    count = box.due
+    # The connection broke between them: all of the first was acknowledged.
+    box.hang_up()
+    before = next(at for at, message in enumerate(m for m in said if isinstance(m, bytes)) if message[11])
+    box.greet(before, 0, 2**24, same=True)
+    assert announced([message for _ in range(99) for message in box.take(last=True)]) == [(1, True)]
+    assert box.due == count
+    # And in a session that knows nothing of the first, it is the first.
+    box.hang_up()
+    box.greet(0, None, 2**24, same=False)
+    assert announced([message for _ in range(99) for message in box.take(last=True)]) == [(0, False)]

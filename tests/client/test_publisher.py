@@ -173,7 +173,7 @@ async def test_codes_to_begin_anew_after(chunks: list[bytes], code: int) -> None
     assert first.files[0][:100] == second.files[0][:100]
 
 
-@pytest.mark.parametrize("code", [4409, 4429])
+@pytest.mark.parametrize("code", [1013, 4409, 4429])
 async def test_codes_to_try_again_later(chunks: list[bytes], code: int) -> None:
     """Once there was a session; a first attempt fails at once."""
     ledger = Ledger()
@@ -667,8 +667,8 @@ async def test_a_source_names_its_recorders(chunks: list[bytes]) -> None:
         assert (await publish(server.url, *items)).complete
     assert said == [
         {"type": "recorder", "number": 0, "mime": "video/webm"},
-        {"type": "recorder", "number": 1, "mime": "video/x"},
-        {"type": "recorder", "number": 2, "mime": "video/x"},
+        {"type": "recorder", "number": 1, "mime": "video/x", "follows": True},
+        {"type": "recorder", "number": 2, "mime": "video/x", "follows": True},
         {"type": "end"},
     ]
     assert ledger.files == [chunks[0], data, data]
@@ -732,7 +732,7 @@ def test_the_table_is_the_specification_s() -> None:
                 assert then is Then.ANEW_LATER
             else:
                 assert then is words[cells[2].partition(":")[0].partition(", without")[0]], row
-    assert found == 19
+    assert found == 21
 
 
 def test_the_pauses_grow_and_vary() -> None:

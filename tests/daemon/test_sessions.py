@@ -38,9 +38,9 @@ GARBAGE = random.Random(7).randbytes(20_000)
 
 
 def files(running: Daemon) -> list[Path]:
-    """Every file in the state directory, but the daemon's own lock and its lists of recordings."""
+    """Every file in the state directory, but the daemon's own: lock, database, lists of recordings."""
     state = running.state_dir
-    own = {state / "lock", *(state / "catalog").rglob("*")}
+    own = {state / "lock", *state.glob("ingestd.db*"), *(state / "catalog").rglob("*")}
     return sorted(path for path in state.rglob("*") if path.is_file() and path not in own)
 
 

@@ -31,6 +31,8 @@ const CODES = {
   1007: "stop",
   1009: "stop",
   1011: "resume",
+  1012: "resume",
+  1013: "later",
   4400: "stop",
   4401: "stop",
   4403: "anew",
@@ -40,6 +42,7 @@ const CODES = {
   4410: "resume",
   4412: "stop",
   4415: "stop",
+  4423: "stop",
   4429: "later",
   4500: "anew",
 };

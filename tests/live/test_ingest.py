@@ -232,6 +232,24 @@ async def test_a_skip_before_a_new_recorder_is_one_gap(tmp_path: Path, chunks: l
         assert [gap.chunks for gap in made.ingest.gaps] == [4]
 
 
+@pytest.mark.parametrize("follows", [False, True])
+async def test_a_loss_between_two_recorders(tmp_path: Path, chunks: list[bytes], *, follows: bool) -> None:
+    """It is a gap, unless the publisher knows that the one began when the other ended."""
+    async with desk(tmp_path) as made:
+        first = made.come(numbered=True)
+        await first.chunks.send(Chunk(chunks[0], 0, 0))
+        await until(lambda: first.acknowledged == 1)
+        go(first)
+        second = made.come(numbered=True, resumes=True)
+        await second.chunks.send(Chunk(chunks[0], 1, 1, follows=follows))
+        await until(lambda: second.acknowledged == 2)
+        assert [gap.chunks for gap in made.ingest.gaps] == ([] if follows else [None])
+        # And where no connection broke there is none in either case.
+        await second.chunks.send(Chunk(chunks[0], 2, 2))
+        await until(lambda: second.acknowledged == 3)
+        assert made.ingest.gap_count == (not follows)
+
+
 async def test_a_number_out_of_order_is_refused(tmp_path: Path, chunks: list[bytes]) -> None:
     """Whatever a source lets through: 4400, and nothing of it is taken."""
     for wrong in (0, 2, 10**9):

@@ -12,6 +12,7 @@ import trio
 from attrs import evolve
 
 from ingestd.config import Config, Pipeline, Storage, StreamConfig, SupervisorConfig
+from ingestd.events import Events
 from ingestd.live.catalog import Catalog
 from ingestd.live.hub import Configuration, Hub
 from ingestd.live.raw import RawRecording
@@ -261,15 +262,18 @@ async def test_streams_that_are_not_live_are_cleared_up(tmp_path: Path) -> None:
         storage=Storage(state_dir=tmp_path),
         pipelines={"p": Pipeline(id="p", sinks=(sink,))},
     )
+    events = Events()
     directory = Directory(declared([StreamConfig(name="cam", pipeline="p", key_sha256=b"")], NOW))
     place = place_of(tmp_path, "cam", "p", "")
     old = NOW - 1e9
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             make(place, sink, "1.mkv", age=NOW - old)
-            nursery.start_soon(retain_forever, config, directory, 0.01)
+            nursery.start_soon(retain_forever, config, directory, events, 0.01)
             for name in ("2.mkv", "3.mkv"):
                 while there(place):  # noqa: ASYNC110
                     await trio.sleep(0.01)
                 make(place, sink, name, age=NOW - old)
             nursery.cancel_scope.cancel()
+    told = [(event.type, event.stream, event.data["file"]) for event in events.since(0)[0]]
+    assert ("recording.removed", "cam", "1.mkv") in told

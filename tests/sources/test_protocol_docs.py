@@ -35,7 +35,7 @@ def fields(text: str) -> set[str]:
     ("kind", "names"),
     [
         ("open", {"key", "client", "resume"}),
-        ("recorder", {"number", "mime"}),
+        ("recorder", {"number", "mime", "follows"}),
         ("skip", {"to", "reason"}),
         ("stats", {"buffered_bytes", "bitrate", "dropped_chunks"}),
         ("end", set()),

@@ -1,0 +1,112 @@
+"""What the registry learns of sessions and recordings: rows for its ledger, as things happen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import trio
+from attrs import define, frozen
+
+from ingestd.config import Config
+from ingestd.events import Event
+from ingestd.live.catalog import Catalog, Entry
+from ingestd.live.retention import place_of
+from ingestd.live.session import Session, StreamState
+from ingestd.live.streams import Streams
+from ingestd.registry.directory import Directory
+from ingestd.registry.ledger import Ledger
+from ingestd.registry.model import RecordingRow, SessionRow
+from ingestd.registry.recordings import recording_id
+from ingestd.sinks.file import FileSink
+
+_NS = 10**9
+#: Seconds between two rows of a session to which nothing happens.
+_EVERY = 10.0
+
+
+@define(eq=False)
+class History:
+    """Tells *ledger* of what *streams* do, at each event and every few seconds."""
+
+    streams: Streams
+    ledger: Ledger
+
+    async def run(self) -> None:
+        """Tell of all sessions now, of each as something happens to it, and of the others from time to time."""
+        self.streams.events.listen(self._hear)
+        while True:
+            for name in self.streams.names:
+                if (session := self.streams.running(name)) is not None:
+                    self.ledger.session(session_row(session))
+            await trio.sleep(_EVERY)
+
+    def live(self) -> list[tuple[str, str]]:
+        """Stream and id of each session that has not ended."""
+        running = (self.streams.running(name) for name in self.streams.names)
+        return [(session.stream, session.id) for session in running if session is not None]
+
+    def _hear(self, event: Event) -> None:
+        noun, _, what = event.type.partition(".")
+        session = self.streams.sessions.get(event.stream)
+        if noun == "stream" and session is not None and session.id == event.data.get("session"):
+            self.ledger.session(session_row(session))
+        elif event.type == "recording.ready":
+            data = event.data
+            row = RecordingRow(
+                id=recording_id(event.stream, data["file"]), stream=event.stream, session=data["session"],
+                sink=data["name"], file=data["file"], size=data["size"], changed=event.at, finished=True,
+            )  # fmt: skip
+            self.ledger.recording(row)
+        elif event.type == "recording.removed":
+            self.ledger.forget_recording(event.stream, event.data["file"])
+
+
+def session_row(session: Session) -> SessionRow:
+    """How *session* stands."""
+    ingest, source = session.ingest, session.source
+    over = session.state in (StreamState.ENDED, StreamState.FAILED)
+    return SessionRow(
+        id=session.id,
+        stream=session.stream,
+        pipeline=session.pipeline.id,
+        state=session.state.value,
+        started=session.started,
+        ended=session.since if over else None,
+        cause=session.cause,
+        chunks=ingest.chunks,
+        bytes=ingest.size,
+        frames=source.hub.next_seq if source is not None else 0,
+        gaps=ingest.gap_count,
+        gap_seconds=ingest.gap_seconds,
+        updated=time.time(),
+    )
+
+
+@frozen(slots=True)
+class OnDisk:
+    """The finished recordings of all streams of *directory*, as their lists have them. Blocks."""
+
+    config: Config
+    directory: Directory
+
+    def __call__(self) -> list[RecordingRow]:
+        """One row a file; whose session it was, only the registry knows."""
+        return list(self._rows())
+
+    def _rows(self) -> Iterator[RecordingRow]:
+        for stream in self.directory:
+            pipeline = self.config.pipelines.get(stream.pipeline)
+            for sink in pipeline.sinks if pipeline else ():
+                if isinstance(sink, FileSink):
+                    place = place_of(self.config.storage.state_dir, stream.name, stream.pipeline, "")
+                    catalog = Catalog.of(sink, place)
+                    for entry in catalog.finished() if catalog is not None else ():
+                        yield _row(stream.name, sink.name, entry)
+
+
+def _row(stream: str, sink: str, entry: Entry) -> RecordingRow:
+    return RecordingRow(
+        id=recording_id(stream, entry.name), stream=stream, sink=sink, file=entry.name,
+        size=entry.size, changed=entry.changed / _NS, finished=True,
+    )  # fmt: skip
