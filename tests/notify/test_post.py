@@ -92,7 +92,9 @@ async def test_addresses_that_are_refused(tmp_path: Path, addresses: str, kind: 
     assert receiver.connections == 0
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f000001", "2130706433", "127.1", "0177.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "0x7f000001", "2130706433", "127.1", "0177.0.0.1"]
+)
 async def test_other_ways_to_write_loopback(tmp_path: Path, host: str) -> None:
     """What the system's resolver makes of them is looked at, not how they are written."""
     async with receiving(receiver := Receiver()) as url:
@@ -210,5 +212,7 @@ async def test_how_long_to_wait(tmp_path: Path) -> None:
 async def test_an_ipv6_address_in_the_url(tmp_path: Path) -> None:
     """Its brackets are the URL's."""
     async with receiving(receiver := Receiver()) as url:
-        assert await poster(tmp_path, url.replace("127.0.0.1", "[::1]"), "127.0.0.1")({}, b"{}") == Answer(204)
+        assert await poster(tmp_path, url.replace("127.0.0.1", "[::1]"), "127.0.0.1")({}, b"{}") == Answer(
+            204
+        )
     assert receiver.requests[0].headers["host"] == f"[::1]:{receiver.port}"

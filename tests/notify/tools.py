@@ -102,7 +102,9 @@ class Receiver:
         self._more.unpark_all()
         reply = self.reply(received)
         await trio.sleep(reply.after)
-        head = h11.Response(status_code=reply.status, headers=[*reply.headers.items(), ("connection", "close")])
+        head = h11.Response(
+            status_code=reply.status, headers=[*reply.headers.items(), ("connection", "close")]
+        )
         await stream.send_all(connection.send(head) or b"")
         while reply.endless:
             await stream.send_all(connection.send(h11.Data(data=b"x" * 4096)) or b"")
