@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ingestd.public_address import not_public
 
 REFUSED = {
-    "0.0.0.0": "unspecified",
+    "0.0.0.0": "unspecified",  # noqa: S104
     "10.0.0.0": "private",
     "10.255.255.255": "private",
     "100.64.0.1": "of a carrier's NAT",
@@ -97,8 +97,10 @@ def test_python_agrees(address: IPv4Address | IPv6Address) -> None:
     if not_public(address) is None:
         inner = getattr(address, "ipv4_mapped", None) or address
         assert inner.is_global
-        assert not (inner.is_private or inner.is_loopback or inner.is_link_local or inner.is_multicast)
-        assert not (inner.is_unspecified or inner.is_reserved)
+        assert not any(
+            (inner.is_private, inner.is_loopback, inner.is_link_local, inner.is_multicast,
+             inner.is_unspecified, inner.is_reserved)
+        )  # fmt: skip
 
 
 @given(v4)

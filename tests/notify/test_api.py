@@ -16,8 +16,10 @@ from ingestd.control.webhooks import blueprint
 from ingestd.events import Events
 from ingestd.notify.webhooks import Webhooks
 from ingestd.registry.database import Database
-from tests.notify.test_webhooks import away, telling, until
-from tests.notify.tools import Receiver, Reply, receiving, webhook
+from ingestd.registry.paging import BadCursor
+from tests.notify.tools import Receiver, Reply, away, receiving, telling, until, webhook
+
+UNKNOWN = "no delivery has this id; those that are over are kept for notify.keep_for"
 
 
 @asynccontextmanager
@@ -33,13 +35,14 @@ async def serving(
 
 async def test_endpoints(tmp_path: Path, database: Database) -> None:
     """Who they are and how they stand; neither secrets nor what of the URL may be one."""
-    async with receiving(Receiver(lambda _request: Reply(500))) as url:
-        async with serving(database, tmp_path, f"{url}/t0ken?key=k") as (client, told, events):
+    async with receiving(Receiver(lambda _request: Reply(500))) as base:
+        url = f"{base}/t0ken?key=k"
+        async with serving(database, tmp_path, url) as (client, told, events):
             events.tell("stream.live", "cam")
             await until(told, "pending")
             response = await client.get("/v1/webhooks")
             [endpoint] = (await response.get_json())["webhooks"]
-            assert (endpoint["name"], endpoint["origin"]) == ("app", url.removesuffix("/hook"))
+            assert (endpoint["name"], endpoint["origin"]) == ("app", base.removesuffix("/hook"))
             assert endpoint["pending"] == 1
             text = await response.get_data(as_text=True)
             assert "t0ken" not in text
@@ -49,24 +52,22 @@ async def test_endpoints(tmp_path: Path, database: Database) -> None:
 
 async def test_the_life_of_a_delivery(tmp_path: Path, database: Database) -> None:
     """A test is sent, found in the log, looked at, and sent once more."""
-    async with receiving(receiver := Receiver()) as url:
-        async with serving(database, tmp_path, url) as (client, told, _):
-            response = await client.post("/v1/webhooks/app/test")
-            assert response.status_code == 202
-            sent = await response.get_json()
-            assert (sent["state"], sent["type"], sent["attempts"]) == ("pending", "webhook.test", 0)
-            await until(told, "delivered")
-            listing = await (
-                await client.get("/v1/webhooks/deliveries?state=delivered&endpoint=app")
-            ).get_json()
-            [listed] = listing["deliveries"]
-            assert listed["id"] == sent["id"]
-            assert (listed["last_status"], listed["next_attempt"], listing["next"]) == (204, None, None)
-            path = f"/v1/webhooks/deliveries/{sent['id']}"
-            assert await (await client.get(path)).get_json() == listed
-            assert (await client.post(f"{path}/redeliver")).status_code == 202
-            await receiver.wait_for(2)
-            assert receiver.ids == [sent["event_id"]] * 2
+    receiver = Receiver()
+    async with receiving(receiver) as url, serving(database, tmp_path, url) as (client, told, _):
+        response = await client.post("/v1/webhooks/app/test")
+        assert response.status_code == 202
+        sent = await response.get_json()
+        assert (sent["state"], sent["type"], sent["attempts"]) == ("pending", "webhook.test", 0)
+        await until(told, "delivered")
+        listing = await (await client.get("/v1/webhooks/deliveries?state=delivered&endpoint=app")).get_json()
+        [listed] = listing["deliveries"]
+        assert listed["id"] == sent["id"]
+        assert (listed["last_status"], listed["next_attempt"], listing["next"]) == (204, None, None)
+        path = f"/v1/webhooks/deliveries/{sent['id']}"
+        assert await (await client.get(path)).get_json() == listed
+        assert (await client.post(f"{path}/redeliver")).status_code == 202
+        await receiver.wait_for(2)
+        assert receiver.ids == [sent["event_id"]] * 2
 
 
 async def test_pages(tmp_path: Path, database: Database) -> None:
@@ -89,10 +90,10 @@ async def test_pages(tmp_path: Path, database: Database) -> None:
         ("GET", "/deliveries?limit=x", 400, "limit: expected a whole number from 1 to 1000"),
         ("GET", "/deliveries?limit=1001", 400, "limit: expected a whole number from 1 to 1000"),
         ("GET", "/deliveries?state=lost", 400, "state: expected one of pending, delivered, failed"),
-        ("GET", "/deliveries?cursor=x", 400, "cursor: this cursor is none that this listing gave; begin without one"),
-        ("GET", "/deliveries/none", 404, "no delivery has this id; those that are over are kept for notify.keep_for"),
+        ("GET", "/deliveries?cursor=x", 400, f"cursor: {BadCursor()}"),
+        ("GET", "/deliveries/none", 404, UNKNOWN),
         ("POST", "/deliveries/none/redeliver", 404,
-         "no delivery has this id; those that are over are kept for notify.keep_for"),
+         UNKNOWN),
         ("POST", "/nobody/test", 404, 'no webhook is called "nobody" in ingestd.toml'),
     ],
 )  # fmt: skip

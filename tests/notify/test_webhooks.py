@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,55 +11,30 @@ import trio
 from attrs import evolve
 from structlog.testing import capture_logs
 
-from ingestd.config import Config, Notify, Webhook
-from ingestd.events import Events
 from ingestd.notify.errors import EndpointBusy, NoDelivery, NoEndpoint
 from ingestd.notify.message import TEST
-from ingestd.notify.webhooks import Webhooks
 from ingestd.registry.database import Database, DatabaseUnavailable
 from ingestd.registry.deliveries import add_deliveries, change_delivery, find_delivery
 from ingestd.registry.model import Delivery
-from tests.notify.tools import QUICK, SECRET, Receiver, Reply, delivery, receiving, webhook
-
-
-@asynccontextmanager
-async def telling(
-    database: Database, *webhooks: Webhook, notify: Notify = QUICK, events: Events | None = None
-) -> AsyncIterator[tuple[Webhooks, Events]]:
-    """Webhooks that run for the time of the block, and the events that they hear."""
-    events = events or Events()
-    config = Config(path=database.path or Path(), notify=notify, webhooks=webhooks)
-    told = Webhooks.of(config, database, events)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(told.run)
-        yield told, events
-        nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def away(database: Database) -> AsyncIterator[None]:
-    """Somebody else holds the database's lock."""
-    assert database.path is not None
-    holder = sqlite3.connect(database.path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        holder.close()
+from tests.notify.tools import (
+    QUICK,
+    SECRET,
+    Receiver,
+    Reply,
+    away,
+    delivery,
+    eventually,
+    receiving,
+    telling,
+    until,
+    webhook,
+)
 
 
 async def stored(database: Database, identity: str) -> Delivery:
     found = await database.read(find_delivery, identity)
     assert found is not None
     return found
-
-
-async def until(told: Webhooks, state: str, count: int = 1) -> list[Delivery]:
-    """The deliveries in *state*, once the database has *count* of them."""
-    with trio.fail_after(20):
-        while len(page := (await told.deliveries(state=state)).items) < count:
-            await trio.sleep(0.02)
-    return list(page)
 
 
 async def test_an_event_is_told(tmp_path: Path, database: Database) -> None:
@@ -153,9 +126,7 @@ async def test_a_database_that_is_away(tmp_path: Path, database: Database) -> No
             async with away(database):
                 for _ in range(13):
                     events.tell("stream.interrupted", "cam")
-                with trio.fail_after(20):
-                    while not any(entry["event"] == "outbox_waiting" for entry in logs):
-                        await trio.sleep(0.01)
+                await eventually(lambda: any(entry["event"] == "outbox_waiting" for entry in logs))
                 endpoint = told.endpoints["app"]
                 assert (endpoint.pending, endpoint.dropped) == (10, 3)
                 with pytest.raises(EndpointBusy):
@@ -187,9 +158,7 @@ async def test_what_was_delivered_is_written_later(tmp_path: Path, database: Dat
         events.tell("stream.live", "cam")
         await receiver.wait_for(1)
         async with away(database):
-            with trio.fail_after(20):
-                while not told.endpoints["app"].delivered:
-                    await trio.sleep(0.01)
+            await eventually(lambda: told.endpoints["app"].delivered)
             await trio.sleep(0.3)
         await until(told, "delivered")
         assert len(receiver.requests) == 1
@@ -264,7 +233,7 @@ async def test_deliveries_go_by_age(tmp_path: Path, database: Database) -> None:
     await database.run(add_deliveries, [*rows, delivery(3, created=time.time(), state="failed")])
     async with telling(database, webhook(tmp_path)) as (told, _):
         with trio.fail_after(20):
-            while len((await told.deliveries()).items) > 2:
+            while len((await told.deliveries()).items) > 2:  # noqa: ASYNC110  only the database knows
                 await trio.sleep(0.02)
         assert {each.event_id[-1] for each in (await told.deliveries()).items} == {"2", "3"}
 
@@ -312,9 +281,7 @@ async def test_one_that_waits_is_sent_at_once(tmp_path: Path, database: Database
         events.tell("stream.live", "cam")
         await receiver.wait_for(1)
         receiver.reply = lambda _request: Reply()
-        with trio.fail_after(20):
-            while not told.endpoints["app"].last_error:
-                await trio.sleep(0.01)
+        await eventually(lambda: told.endpoints["app"].last_error)
         await told.redeliver(f"{receiver.ids[0]}.app")
         await until(told, "delivered")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +15,10 @@ import trio
 from attrs import define, field
 from standardwebhooks import Webhook as Verifier
 
-from ingestd.config import Notify, Webhook
+from ingestd.config import Config, Notify, Webhook
+from ingestd.events import Events
+from ingestd.notify.webhooks import Webhooks
+from ingestd.registry.database import Database
 from ingestd.registry.model import Delivery
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -148,7 +152,7 @@ def webhook(directory: Path, url: str = "https://app.example.org/hook", **option
 
 
 def answering(*addresses: str) -> tuple[Callable[[str, int], Any], list[str]]:
-    """A resolver that answers each question with the next of *addresses* (a comma: several), and the questions."""
+    """A resolver that answers with one of *addresses* after the other (a comma: several), and what it is asked."""
     asked: list[str] = []
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -167,3 +171,46 @@ def delivery(number: int = 1, *, stream: str = "cam", **changes: Any) -> Deliver
         "type": "stream.live", "body": body, "created": 0.0, "next_attempt": 0.0,
     }  # fmt: skip
     return Delivery(**(values | changes))
+
+
+@asynccontextmanager
+async def telling(
+    database: Database, *webhooks: Webhook, notify: Notify = QUICK, events: Events | None = None
+) -> AsyncIterator[tuple[Webhooks, Events]]:
+    """Webhooks that run for the time of the block, and the events that they hear."""
+    events = events or Events()
+    config = Config(path=database.path or Path(), notify=notify, webhooks=webhooks)
+    told = Webhooks.of(config, database, events)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(told.run)
+        yield told, events
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def away(database: Database) -> AsyncIterator[None]:
+    """Somebody else holds the database's lock."""
+    assert database.path is not None
+    holder = sqlite3.connect(database.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        holder.close()
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Wait until *condition* is true."""
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110  what is waited for has no event
+            await trio.sleep(0.01)
+
+
+async def until(told: Webhooks, state: str, count: int = 1) -> list[Delivery]:
+    """The deliveries in *state*, once the database has *count* of them."""
+    with trio.fail_after(20):
+        while True:
+            found = (await told.deliveries(state=state)).items
+            if len(found) >= count:
+                return list(found)
+            await trio.sleep(0.02)
