@@ -152,7 +152,7 @@ def webhook(directory: Path, url: str = "https://app.example.org/hook", **option
 
 
 def answering(*addresses: str) -> tuple[Callable[[str, int], Any], list[str]]:
-    """A resolver that answers with one of *addresses* after the other (a comma: several), and what it is asked."""
+    """A resolver that answers with each of *addresses* in turn (a comma: several), and what it is asked."""
     asked: list[str] = []
 
     async def resolve(host: str, port: int) -> Sequence[str]:
