@@ -62,7 +62,8 @@ URLS = [
      f"{EXPECTED} without user and password: requests are signed, see secret_file"),
     ("https://app.example.org/#t0ken", f"{EXPECTED}, without a fragment"),
     ("https://äpp.example.org/", f"{EXPECTED}, of printable ASCII without spaces (xn--… for other letters)"),
-    ("https://app.example.org/t0 ken", f"{EXPECTED}, of printable ASCII without spaces (xn--… for other letters)"),
+    ("https://app.example.org/t0 ken",
+     f"{EXPECTED}, of printable ASCII without spaces (xn--… for other letters)"),
     ("http://app.example.org/",
      f"{EXPECTED}: http:// is for your own network only; allow_private = true if this is it"),
     ("https://127.0.0.1/t0ken", f"the address is loopback; {PRIVATE}"),
@@ -87,8 +88,8 @@ MISTAKES = [
     ('[[webhooks]]\nname = "app"\nsecret_file = "none"\n' + URL,
      "webhooks.app.secret_file: cannot read none: No such file or directory; expected a file with the key"),
     ('[[webhooks]]\nname = "app"\nsecret_file = "empty"\n' + URL,
-     'webhooks.app.secret_file: empty: expected 1 to 8 secrets, got 0; `echo "whsec_$(openssl rand -base64 32)"` '
-     "makes one"),
+     'webhooks.app.secret_file: empty: expected 1 to 8 secrets, got 0; '
+     '`echo "whsec_$(openssl rand -base64 32)"` makes one'),
     ('[[webhooks]]\nname = "My app"\nsecret_file = "secret"\n' + URL,
      'webhooks.#1.name: expected a name of 1 to 64 of a-z 0-9 "_" "-" that begins with a letter or digit'),
     ('[[webhooks]]\nsecret_file = "secret"\n' + URL, "webhooks.#1.name: is missing"),
@@ -97,9 +98,11 @@ MISTAKES = [
     (HEAD + URL + "events = []", "webhooks.app.events: expected 1 to 100 values, got 0"),
     (HEAD + URL + 'events = ["stream.lve"]',
      "webhooks.app.events: expected one of stream.live, stream.interrupted, stream.resumed, stream.ended, "
-     "stream.failed, sink.failed, sink.recovered, recording.ready, or stream, sink, recording for all of a kind"),
+     "stream.failed, sink.failed, sink.recovered, recording.ready, or stream, sink, recording "
+     "for all of a kind"),
     (HEAD + URL + 'streams = ["A"]',
-     'webhooks.app.streams: expected a name of 1 to 64 of a-z 0-9 "_" "-" that begins with a letter or digit'),
+     'webhooks.app.streams: expected a name of 1 to 64 of a-z 0-9 "_" "-" '
+     "that begins with a letter or digit"),
     (HEAD + URL + 'timeout = "2m"', "webhooks.app.timeout: expected 100ms to 1m; got 2m"),
     ("[notify]\nmax_pending = 9", "notify.max_pending: expected 10 to 100000; got 9"),
     ("[notify]\nconcurrency = 65", "notify.concurrency: expected 1 to 64; got 65"),

@@ -45,7 +45,7 @@ async def test_the_life_of_a_stream(tmp_path: Path) -> None:
             assert running.recordings[0].stat().st_size == ready["size"]
             assert len({event.verified()["data"]["session"] for event in receiver.requests}) == 1
             status, _, body = await trio.to_thread.run_sync(
-                request, running.control, "GET", "/v1/webhooks/deliveries?state=delivered"
+                request, running.control, "/v1/webhooks/deliveries?state=delivered"
             )
             assert (status, body.count(b'"event_id"')) == (200, 3)
 
@@ -63,7 +63,7 @@ async def test_the_end_of_the_daemon_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_daemon_that_is_killed(tmp_path: Path) -> None:
-    """Nobody takes events while it lives; its next life delivers what it had, and what became of the stream."""
+    """Nobody takes events while it lives; the next life delivers what it had, and the rest."""
     async with receiving(receiver := Receiver(lambda _request: Reply(503))) as url:
         config = CONFIG.format(url=url, secret=secret_file(tmp_path))
         with daemon(tmp_path, COPY + AT_ONCE + MKV, config=config) as running:

@@ -8,11 +8,13 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 import pytest
-import trio
 
 from ingestd.config import WEBHOOK_TYPES, Notify, Webhook
 from ingestd.control.webhooks import delivery_json, endpoint_json
@@ -67,37 +69,44 @@ def test_the_keys_are_those_of_the_configuration() -> None:
     assert (rows["allow_private"], rows["timeout"]) == ("`false`", '`"15s"`')
 
 
+@contextmanager
+def receiver_of_the_guide(program: str, port: int, out: IO[bytes]) -> Iterator[None]:
+    """*program* as a process that listens on *port*."""
+    environment = {**os.environ, "WEBHOOK_SECRET": SECRET, "PORT": str(port)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 async def test_the_receiver_of_the_guide(tmp_path: Path) -> None:
     """It takes what we sign, once, and refuses what somebody else signs."""
     [program] = [body for language, body in BLOCKS if language == "python"]
     assert len(program.splitlines()) <= 25
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = {**os.environ, "WEBHOOK_SECRET": SECRET, "PORT": str(port)}
     body = json.dumps(EVENTS["stream.live"]).encode()
     url = f"http://127.0.0.1:{port}/"
     out = tmp_path / "out"
-    with out.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program], env=environment, stdout=file, stderr=subprocess.DEVNULL
-        )
-        try:
-            send = Poster(webhook(tmp_path, url), Resolver(1))
-            await eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
-            secrets = {
-                name: read_signing_secrets(secret_file(tmp_path, name)) for name in (SECRET, OTHER_SECRET)
-            }
-            now = datetime.now().timestamp()
-            for _ in range(2):
-                assert (await send(signed_headers("evt_1", now, body, secrets[SECRET]), body)).status == 204
-            both = signed_headers("evt_2", now, body, secrets[OTHER_SECRET] + secrets[SECRET])
-            assert (await send(both, body)).status == 204
-            forged = signed_headers("evt_3", now, body, secrets[OTHER_SECRET])
-            assert (await send(forged, body)).status == 401
-            stale = signed_headers("evt_4", now - 3600, body, secrets[SECRET])
-            assert (await send(stale, body)).status == 401
-            assert (await send({**forged, "webhook-signature": "v1,%"}, body)).status == 401
-        finally:
-            process.kill()
-            await trio.to_thread.run_sync(process.wait)
+    with out.open("wb") as file, receiver_of_the_guide(program, port, file):
+        send = Poster(webhook(tmp_path, url), Resolver(1))
+        await eventually(lambda: listens(port))
+        secrets = {name: read_signing_secrets(secret_file(tmp_path, name)) for name in (SECRET, OTHER_SECRET)}
+        now = datetime.now().timestamp()
+        for _ in range(2):
+            assert (await send(signed_headers("evt_1", now, body, secrets[SECRET]), body)).status == 204
+        both = signed_headers("evt_2", now, body, secrets[OTHER_SECRET] + secrets[SECRET])
+        assert (await send(both, body)).status == 204
+        forged = signed_headers("evt_3", now, body, secrets[OTHER_SECRET])
+        assert (await send(forged, body)).status == 401
+        stale = signed_headers("evt_4", now - 3600, body, secrets[SECRET])
+        assert (await send(stale, body)).status == 401
+        assert (await send({**forged, "webhook-signature": "v1,%"}, body)).status == 401
     assert out.read_text() == "stream.live studio\n" * 2
