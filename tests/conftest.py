@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.packages import embedded_ffmpeg, program
+from tests.support.postgres import Postgres, running_postgres
 from tests.support.processes import nothing_left_behind
 from tests.support.rtmps_server import RtmpServer
 
@@ -30,6 +31,13 @@ def ffmpeg() -> str:
 def each_ffmpeg(request: pytest.FixtureRequest) -> str:
     """Runs the test twice: with the system's FFmpeg, and with the embedded one of the ``ffmpeg`` extra."""
     return program("ffmpeg") if request.param == "system" else embedded_ffmpeg()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL, one a worker: `Postgres.new_database` for a test of its own."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

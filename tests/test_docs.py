@@ -222,6 +222,8 @@ def test_the_bounds_have_their_defaults() -> None:
         "hub.window": "1 minute",
         "hub.max_lag": "8 s",
         "ingest.max_streams": "32",
+        "database.pool": "4",
+        "database.timeout": "5 s",
     }.items():
         section, _, name = key.partition(".")
         number, unit = (*shown.split(), "")[:2]

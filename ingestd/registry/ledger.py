@@ -35,7 +35,7 @@ Key: TypeAlias = tuple[str, ...]
 
 @frozen(slots=True)
 class Statistics:
-    """*depth* rows wait, *peak* was the most; *dropped* were given up: there were too many, or they were bad."""
+    """*depth* rows wait, *peak* was the most; *dropped* were given up: too many, or bad."""
 
     depth: int
     peak: int
@@ -54,16 +54,16 @@ class Ledger:
     database: Database
     file: Path
     max_pending: int = 10_000
-    _pending: dict[Key, Row] = field(factory=dict)
-    _writing: dict[Key, Row] = field(factory=dict)
-    _wake: trio.Event = field(factory=trio.Event)
-    _turn: trio.Lock = field(factory=trio.Lock)
-    _peak: int = 0
-    _written: int = 0
-    _dropped: int = 0
-    _full: bool = False
-    _saved: bool = False
-    _last_error: str | None = None
+    _pending: dict[Key, Row] = field(factory=dict, init=False)
+    _writing: dict[Key, Row] = field(factory=dict, init=False)
+    _wake: trio.Event = field(factory=trio.Event, init=False)
+    _turn: trio.Lock = field(factory=trio.Lock, init=False)
+    _peak: int = field(default=0, init=False)
+    _written: int = field(default=0, init=False)
+    _dropped: int = field(default=0, init=False)
+    _full: bool = field(default=False, init=False)
+    _saved: bool = field(default=False, init=False)
+    _last_error: str | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.database.when_trouble.append(lambda: self._wake.set())

@@ -38,7 +38,8 @@ def save_rows(path: Path, rows: Sequence[Row]) -> None:
         return
     fresh = path.with_suffix(".new")
     lines = (json.dumps({_NAMES[type(row)]: cattrs.unstructure(row)}) for row in rows)
-    with fresh.open("w", encoding="ascii") as file:
+    descriptor = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.writelines(f"{line}\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())

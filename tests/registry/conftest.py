@@ -12,19 +12,36 @@ from ingestd.registry.migrations import migrate
 from tests.support.postgres import Postgres, running_postgres
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test twice: with SQLite ("" is its URL), and with PostgreSQL."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.empty_database() as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def _second_postgres() -> Iterator[Postgres]:
     with running_postgres() as server:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> str:
-    """Runs the test twice: with SQLite ("" is its URL), and with PostgreSQL."""
-    if request.param == "sqlite":
-        return ""
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.new_database()
+@pytest.fixture
+def own_postgres(_second_postgres: Postgres) -> Iterator[Postgres]:
+    """A server that the test may stop, freeze and start."""
+    yield _second_postgres
+    _second_postgres.start()
+
+
+@pytest.fixture
+def own_url(own_postgres: Postgres) -> Iterator[str]:
+    """Of an empty database at that server."""
+    with own_postgres.empty_database() as url:
+        yield url
+        own_postgres.start()
 
 
 @pytest.fixture

@@ -1,0 +1,218 @@
+"""The registry as the daemon has it: opened, filled, made to agree with what there is, and closed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+from attrs import evolve
+
+from ingestd.config import Config, DatabaseConfig, Storage, StreamConfig
+from ingestd.registry.database import DatabaseRefused, DatabaseUnavailable
+from ingestd.registry.directory import StreamTaken
+from ingestd.registry.keys import digest
+from ingestd.registry.model import Target
+from ingestd.registry.recordings import keep_recordings, list_recordings
+from ingestd.registry.registry import Registry
+from ingestd.registry.seal import SealError
+from ingestd.registry.sessions import LOST, find_session, keep_sessions
+from ingestd.registry.streams import NoStream, StreamChanged
+from tests.registry.test_ledger import until
+from tests.registry.tools import locked, recording, session, stream
+
+
+@pytest.fixture
+def config(tmp_path: Path, url: str) -> Config:
+    """With one declared stream, and a key that seals."""
+    keys = tmp_path / "keys"
+    keys.write_bytes(base64.b64encode(b"k" * 32))
+    return Config(
+        path=tmp_path / "ingestd.toml",
+        storage=Storage(state_dir=tmp_path),
+        database=DatabaseConfig(url=url, timeout=0.4, secret_key_file=str(keys)),
+        streams={"stage": StreamConfig(name="stage", pipeline="hls", key_sha256=digest("key-of-stage"))},
+    )
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Registry]:
+    registry = Registry.of(config)
+    assert await registry.open()
+    yield registry
+    await registry.close(5)
+
+
+async def open_once(config: Config) -> None:
+    registry = Registry.of(config)
+    try:
+        await registry.open()
+    finally:
+        await registry.close(0)
+
+
+async def test_streams_are_there_after_a_restart(config: Config) -> None:
+    """Those made, those changed, what was changed of a declared one; not those dropped."""
+    kept = stream("kept", targets=(Target(sink="mux", key="k"),))
+    async with opened(config) as registry:
+        for each in (kept, stream("gone"), stream("changed")):
+            await registry.add(each)
+            assert registry.directory.get(each.name) == each
+        changed = stream("changed", enabled=False, key_sha256=digest("other"), updated=2.0)
+        await registry.change(changed, 1.0)
+        assert await registry.drop("gone")
+        assert not await registry.drop("gone")
+        stage = registry.directory.get("stage")
+        assert stage is not None
+        await registry.change(evolve(stage, enabled=False))
+    async with opened(config) as registry:
+        assert registry.directory.names == ["changed", "kept", "stage"]
+        assert registry.directory.find("other") == changed
+        assert registry.directory.find("key-of-changed") is None
+        assert registry.directory.get("kept") == kept
+        assert registry.directory.get("stage") == evolve(stage, enabled=False)
+
+
+async def test_what_is_refused_changes_nothing(config: Config) -> None:
+    async with opened(config) as registry:
+        await registry.add(stream("one"))
+        for taken in (stream("one"), stream("stage"), evolve(stream("one"), name="two")):
+            with pytest.raises(StreamTaken):
+                await registry.add(taken)
+        with pytest.raises(StreamChanged):
+            await registry.change(stream("one", enabled=False), 7.0)
+        with pytest.raises(NoStream):
+            await registry.change(stream("two"))
+        assert registry.directory.names == ["one", "stage"]
+        assert registry.directory.get("one") == stream("one")
+
+
+async def test_a_stream_that_the_file_declares_meanwhile_hides_the_other(config: Config) -> None:
+    """It is said; with another name in the file the registered one is back."""
+    async with opened(config) as registry:
+        await registry.add(stream("hall"))
+    hall = StreamConfig(name="hall", pipeline="other", key_sha256=digest("x"))
+    with structlog.testing.capture_logs() as logs:
+        async with opened(evolve(config, streams={"hall": hall})) as registry:
+            found = registry.directory.get("hall")
+            assert found is not None
+            assert found.declared
+    assert [(entry["event"], entry["stream"]) for entry in logs] == [("stream_hidden", "hall")]
+    async with opened(config) as registry:
+        assert registry.directory.get("hall") == stream("hall")
+
+
+async def test_after_a_kill_no_session_stays_on_air(config: Config, tmp_path: Path) -> None:
+    """Those that were taken up do; the recordings are those on the disk."""
+    async with opened(config) as registry:
+        await registry.database.run(keep_sessions, [session(1), session(2)])
+        await registry.database.run(keep_recordings, [recording(1), recording(2)])
+    async with opened(config) as registry, trio.open_nursery() as nursery:
+        live = {("booth", "s2"), ("booth", "s3")}
+        nursery.start_soon(registry.run, lambda: live, lambda: [recording(2), recording(3)])
+        registry.ledger.session(session(3))
+        with structlog.testing.capture_logs() as logs:
+            await until(lambda: any(entry["event"] == "registry_ready" for entry in logs))
+        one = await registry.database.read(find_session, "booth", "s1")
+        assert one is not None
+        assert (one.state, one.ended, one.cause) == ("failed", 1.0, LOST)
+        assert await registry.database.read(find_session, "booth", "s2") == session(2)
+        there = (await registry.database.read(list_recordings)).items
+        assert there == (recording(3), recording(2))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stop_writes_what_waits(config: Config) -> None:
+    async with opened(config) as registry:
+        registry.ledger.session(session(1))
+    async with opened(config) as registry:
+        assert await registry.database.read(find_session, "booth", "s1") == session(1)
+
+
+@pytest.mark.parametrize("url", [""])
+async def test_a_stop_without_the_database_saves_what_waits(config: Config, tmp_path: Path) -> None:
+    """Also when the stop is cancelled. The next daemon writes it."""
+    registry = Registry.of(config)
+    registry.ledger.session(session(1))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await registry.close(1)
+    async with opened(config) as registry, trio.open_nursery() as nursery:
+        nursery.start_soon(registry.run, set, list)
+        await until(lambda: registry.ledger.statistics().written == 1)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("url", ["postgresql://ingestd@127.0.0.1:1/x"])
+async def test_a_daemon_starts_without_its_database(config: Config) -> None:
+    """Declared streams may be published; nothing can be stored, and unknown keys may be known later."""
+    registry = Registry.of(config)
+    assert not await registry.open()
+    assert registry.directory.find("key-of-stage") is not None
+    assert not registry.directory.loaded
+    with pytest.raises(DatabaseUnavailable, match="cannot be used yet"):
+        await registry.add(stream())
+    assert registry.directory.names == ["stage"]
+    registry.ledger.session(session())
+    await registry.close(1)
+
+
+@pytest.mark.parametrize("url", [""])
+async def test_a_daemon_that_started_without_its_database_takes_it_up(config: Config, tmp_path: Path) -> None:
+    async with opened(config) as registry:
+        await registry.add(stream())
+    (tmp_path / "ingestd.db").rename(tmp_path / "elsewhere.db")
+    (tmp_path / "ingestd.db").mkdir()
+    registry = Registry.of(config)
+    assert not await registry.open()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(registry.run, set, list)
+        (tmp_path / "ingestd.db").rmdir()
+        (tmp_path / "elsewhere.db").rename(tmp_path / "ingestd.db")
+        await until(lambda: registry.directory.loaded)
+        assert registry.directory.get("booth") == stream()
+        nursery.cancel_scope.cancel()
+    await registry.close(1)
+
+
+@pytest.mark.parametrize("url", [""])
+async def test_a_lock_does_not_keep_a_daemon_from_starting(config: Config, tmp_path: Path) -> None:
+    async with opened(config) as registry:
+        await registry.add(stream())
+    with locked(tmp_path / "ingestd.db"):
+        async with opened(config) as registry:
+            assert registry.directory.get("booth") == stream()
+
+
+async def test_targets_that_cannot_be_opened_are_told_at_the_start(config: Config, tmp_path: Path) -> None:
+    """Not when somebody publishes. A key in place of the old one is made known as the mistake that it is."""
+    async with opened(config) as registry:
+        await registry.add(stream(targets=(Target(sink="mux", key="k"),)))
+    (tmp_path / "keys").write_bytes(base64.b64encode(b"n" * 32))
+    with pytest.raises(SealError, match="bring it back"):
+        await open_once(config)
+    without = evolve(config, database=evolve(config.database, secret_key_file=""))
+    with pytest.raises(SealError, match="names no key"):
+        await open_once(without)
+    (tmp_path / "keys").write_bytes(b"\n".join(base64.b64encode(key * 32) for key in (b"n", b"k")))
+    async with opened(config) as registry, trio.open_nursery() as nursery:
+        nursery.start_soon(registry.run, set, list)
+        registry.ledger.session(session())
+        await until(lambda: registry.ledger.statistics().written == 1)
+        nursery.cancel_scope.cancel()
+    (tmp_path / "keys").write_bytes(base64.b64encode(b"n" * 32))
+    async with opened(config) as registry:
+        assert registry.directory.get("booth") == stream(targets=(Target(sink="mux", key="k"),))
+
+
+async def test_a_newer_schema_keeps_the_daemon_from_starting(config: Config) -> None:
+    async with opened(config) as registry:
+        await registry.database.run(
+            lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9'")
+        )
+    with pytest.raises(DatabaseRefused, match="of a newer ingestd"):
+        await open_once(config)

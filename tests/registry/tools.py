@@ -1,0 +1,74 @@
+"""Rows for these tests, and processes that get in a database's way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ingestd.registry.keys import digest
+from ingestd.registry.model import Delivery, RecordingRow, SessionRow, Stream
+from ingestd.registry.recordings import recording_id
+from ingestd.registry.seal import Sealer
+
+SEALER = Sealer((b"k" * 32,))
+
+_LOCK = """
+import sqlite3, sys
+raw = sqlite3.connect(sys.argv[1], isolation_level=None)
+raw.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+raw.execute("ROLLBACK")
+"""
+
+
+def stream(name: str = "booth", **more: Any) -> Stream:
+    values: dict[str, Any] = {
+        "pipeline": "hls", "key_sha256": digest(f"key-of-{name}"), "created": 1.0, "updated": 1.0, **more,
+    }  # fmt: skip
+    return Stream(name=name, **values)
+
+
+def session(number: int = 1, stream: str = "booth", **more: Any) -> SessionRow:
+    values: dict[str, Any] = {
+        "pipeline": "hls", "state": "live", "started": float(number), "updated": float(number), **more,
+    }  # fmt: skip
+    return SessionRow(id=f"s{number}", stream=stream, **values)
+
+
+def recording(number: int = 1, stream: str = "booth", **more: Any) -> RecordingRow:
+    file = f"{number}.mkv"
+    values: dict[str, Any] = {
+        "session": f"s{number}", "sink": "file", "size": number, "changed": float(number), "finished": True,
+        **more,
+    }  # fmt: skip
+    return RecordingRow(id=recording_id(stream, file), stream=stream, file=file, **values)
+
+
+def delivery(number: int = 1, endpoint: str = "app", **more: Any) -> Delivery:
+    values: dict[str, Any] = {
+        "event_id": f"e{number}", "type": "stream.live", "body": b'{"a": 1}', "created": float(number),
+        "next_attempt": float(number), **more,
+    }  # fmt: skip
+    return Delivery(id=f"{endpoint}-{number}", endpoint=endpoint, **values)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process holds the write lock of the SQLite database at *path*."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LOCK, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        try:
+            assert process.stdout.readline() == b"locked\n"
+            yield
+        finally:
+            process.stdin.close()
+            process.wait(20)
