@@ -7,6 +7,7 @@ from typing import Any
 from quart import Blueprint, Response, jsonify, request
 
 from ingestd.control.errors import not_found, problem
+from ingestd.names import NAME, NAME_EXPECTED
 from ingestd.notify.endpoint import Endpoint
 from ingestd.notify.errors import EndpointBusy, NoDelivery, NoEndpoint
 from ingestd.notify.message import rfc3339
@@ -71,8 +72,11 @@ def blueprint(webhooks: Webhooks) -> Blueprint:
             return problem(400, "Bad Request", f"limit: expected a whole number from 1 to {LARGEST}")
         if state is not None and state not in STATES:
             return problem(400, "Bad Request", f"state: expected one of {', '.join(STATES)}")
+        endpoint = given.get("endpoint")
+        if endpoint is not None and NAME.fullmatch(endpoint) is None:
+            return problem(400, "Bad Request", f"endpoint: {NAME_EXPECTED}")
         page = await webhooks.deliveries(
-            endpoint=given.get("endpoint"), state=state, limit=int(limit), cursor=given.get("cursor")
+            endpoint=endpoint, state=state, limit=int(limit), cursor=given.get("cursor")
         )
         return jsonify(deliveries=[delivery_json(delivery) for delivery in page.items], next=page.next)
 

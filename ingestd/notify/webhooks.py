@@ -8,6 +8,7 @@ webhooks
 
 from __future__ import annotations
 
+import re
 import secrets
 import ssl
 import time
@@ -40,6 +41,7 @@ from ingestd.registry.paging import Page
 log = structlog.get_logger(__name__)
 
 _RETENTION_EVERY = 600.0
+_ID = re.compile(r"[A-Za-z0-9._-]{1,200}", re.ASCII)
 _NOT_THERE = "ingestd.toml has no such webhook any more"
 
 
@@ -124,6 +126,8 @@ class Webhooks:
 
     async def delivery(self, identity: str) -> Delivery:
         """The one with that id. Raises `NoDelivery` and `DatabaseUnavailable`."""
+        if _ID.fullmatch(identity) is None:  # not all text can be asked for in every database
+            raise NoDelivery("no delivery has such an id")
         found = self.outbox.unwritten(identity) or await self.database.read(find_delivery, identity)
         if found is None:
             raise NoDelivery("no delivery has this id; those that are over are kept for notify.keep_for")

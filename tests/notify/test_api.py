@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from ingestd.control.errors import http_problem
 from ingestd.control.webhooks import blueprint
 from ingestd.events import Events
+from ingestd.names import NAME_EXPECTED
 from ingestd.notify.webhooks import Webhooks
 from ingestd.registry.database import Database
 from ingestd.registry.paging import BadCursor
@@ -91,6 +92,8 @@ async def test_pages(tmp_path: Path, database: Database) -> None:
         ("GET", "/deliveries?limit=1001", 400, "limit: expected a whole number from 1 to 1000"),
         ("GET", "/deliveries?state=lost", 400, "state: expected one of pending, delivered, failed"),
         ("GET", "/deliveries?cursor=x", 400, f"cursor: {BadCursor()}"),
+        ("GET", "/deliveries?endpoint=%00", 400, f"endpoint: {NAME_EXPECTED}"),
+        ("GET", "/deliveries/a%00", 404, "no delivery has such an id"),
         ("GET", "/deliveries/none", 404, UNKNOWN),
         ("POST", "/deliveries/none/redeliver", 404,
          UNKNOWN),
