@@ -20,6 +20,8 @@ from tests.support.rtmps_server import RtmpServer
 
 #: Far more than any recovery takes: beyond it something does not come back.
 PATIENCE = 45.0
+#: Seconds for FFmpegs that a dead daemon has left; those that are stopped stay.
+_ORPHANS = 0.5
 
 
 @define(eq=False)
@@ -39,6 +41,7 @@ class Live:
     lives: list[Life] = field(factory=list)
     left: Left = field(factory=Left)
     _index: Index | None = None
+    _inherited: str | None = None  # the last segment that is listed since the last life is over
 
     async def status(self) -> dict[str, Any]:
         """The stream's status now."""
@@ -72,12 +75,18 @@ class Live:
         if stop_children:
             self.left.signal(signal.SIGSTOP)
         listed = listed_in(self.daemon.playlist)
+        if listed[-1:] == [self._inherited]:
+            del listed[-1]
         if number is signal.SIGKILL:
             self.daemon.kill()
         elif await trio.to_thread.run_sync(self.daemon.stop) != 0:
             self.note("state", f"the daemon's exit code is {self.daemon.exit_code}")
         # What the publisher was told is in the journal, too.
         self.lives.append(self._life(max(counted, self.publisher.acknowledged), listed))
+        with trio.move_on_after(_ORPHANS):
+            while self.left.alive():  # noqa: ASYNC110  other processes
+                await trio.sleep(0.01)
+        self._inherited = next(reversed(listed_in(self.daemon.playlist)), None)
 
     async def begin_life(self) -> None:
         """Start the daemon again, and wait until it is ready: then nothing may be left of the last life."""

@@ -31,7 +31,8 @@ class Life:
     """What a life of the daemon had come to.
 
     *counted* is the number of chunks that its API told last, *accepted* what the index says, *listed* the
-    segments in the playlist.
+    segments in the playlist, without one that FFmpeg listed because the life before had died: that may end
+    anywhere, and is written anew.
     """
 
     session: str

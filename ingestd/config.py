@@ -17,20 +17,26 @@ from ingestd.ranges import (
     colour,
     duration_between,
     each,
+    frequency,
+    network,
     number_between,
     one_of,
     one_of_types,
+    origin_or_all,
     picture_size,
     rate_between,
     size_between,
     stream_name,
     text_at_most,
+    web_url,
 )
 
 Seconds: TypeAlias = Annotated[float, "duration"]
 Bytes: TypeAlias = Annotated[int, "size"]
 BitRate: TypeAlias = Annotated[int, "rate"]
 PictureSize: TypeAlias = Annotated[tuple[int, int], "picture"]
+#: So many times in so many seconds; (0, 0.0): no limit.
+Frequency: TypeAlias = Annotated[tuple[int, float], "frequency"]
 #: A file with a secret: a path (relative to ``ingestd.toml``) or ``credential:NAME``; read when needed.
 KeyFile: TypeAlias = Annotated[str, "key_file"]
 #: A file that must be there once a stream uses it, relative to ``ingestd.toml``; empty: none.
@@ -81,6 +87,8 @@ class Ingest:
     ping_timeout: Seconds = field(default=10.0, validator=duration_between("100ms", "1h"))
     # 0 = never: a frozen canvas sends nothing, and is no fault
     idle_timeout: Seconds = field(default=0.0, validator=duration_between("1s", "7d", zero="never"))
+    origins: tuple[str, ...] = field(default=(), validator=each(origin_or_all, at_most=100, at_least=0))
+    trusted_proxies: tuple[str, ...] = field(default=(), validator=each(network, at_most=100, at_least=0))
 
 
 @frozen(slots=True, kw_only=True)
@@ -90,6 +98,59 @@ class Control:
     allow_unauthenticated: bool = False
     # kept for those who ask what happened since
     events: int = field(default=1000, validator=number_between(10, 100_000, zero="none"))
+    cors_origins: tuple[str, ...] = field(default=(), validator=each(origin_or_all, at_most=100, at_least=0))
+    trusted_proxies: tuple[str, ...] = field(default=(), validator=each(network, at_most=100, at_least=0))
+
+
+#: What may sign a JWT: asymmetric only, so that no key that verifies can also sign.
+Algorithm: TypeAlias = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
+@frozen(slots=True, kw_only=True)
+class Jwt:
+    """JWTs of somebody else's; none are taken while neither *jwks_url* nor *jwks_file* is given."""
+
+    jwks_url: str = field(default="", validator=web_url)
+    jwks_file: FilePath = ""
+    issuer: str = field(default="", validator=text_at_most(500))
+    audience: str = field(default="", validator=text_at_most(500))
+    algorithms: tuple[Algorithm, ...] = field(
+        default=("RS256", "ES256", "EdDSA"), validator=each(lambda *_: None, at_most=20)
+    )
+    scopes_claim: str = field(default="scope", validator=text_at_most(100))
+    leeway: Seconds = field(default=30.0, validator=duration_between("100ms", "10m", zero="none"))
+    cache: Seconds = field(default=3600.0, validator=duration_between("10s", "1d"))
+    refresh: Seconds = field(default=30.0, validator=duration_between("1s", "1h"))
+
+
+@frozen(slots=True, kw_only=True)
+class Auth:
+    """Who may use the control listener, publish and watch."""
+
+    tokens_file: KeyFile = ""
+    session: Seconds = field(default=43_200.0, validator=duration_between("1m", "30d"))
+    max_sessions: int = field(default=1000, validator=number_between(1, 100_000))
+    failures: Frequency = field(default=(10, 60.0), validator=frequency)
+    failures_in_all: Frequency = field(default=(1000, 60.0), validator=frequency)
+    creates: Frequency = field(default=(30, 60.0), validator=frequency)
+    creates_in_all: Frequency = field(default=(300, 60.0), validator=frequency)
+    url: str = field(default="", validator=web_url)
+    timeout: Seconds = field(default=3.0, validator=duration_between("100ms", "1m"))
+    cache: Seconds = field(default=30.0, validator=duration_between("100ms", "1h", zero="ask each time"))
+    cache_refused: Seconds = field(
+        default=5.0, validator=duration_between("100ms", "1h", zero="ask each time")
+    )
+    when_down: Literal["deny", "allow"] = "deny"
+    playback: Literal["open", "signed", "ask"] = "open"
+    playback_key_file: KeyFile = ""
+    jwt: Jwt = Jwt()
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the control listener asks who somebody is."""
+        return bool(self.tokens_file or self.jwt.jwks_url or self.jwt.jwks_file)
 
 
 @frozen(slots=True, kw_only=True)
@@ -142,6 +203,17 @@ class SupervisorConfig:
     retry_failed_every: Seconds = field(default=30.0, validator=duration_between("100ms", "1d", zero="never"))
     stall_timeout: Seconds = field(default=5.0, validator=duration_between("500ms", "10m"))
     stop_timeout: Seconds = field(default=5.0, validator=duration_between("100ms", "10m"))
+
+    def worst_recovery(self, patience: float) -> float:
+        """The longest that a network target may be without us, in seconds, though it could be reached again.
+
+        A stall is noticed after `stall_timeout`. Then each attempt of the round waits for its backoff and may
+        hang: for *patience*, the sink's own timeout, and for `stall_timeout`. The target comes back just as
+        the last of them fails, so `retry_failed_every` goes by too, and the next connects within *patience*.
+        """
+        hanging = patience + self.stall_timeout
+        round_ = sum(self.backoff) + len(self.backoff) * hanging
+        return self.stall_timeout + round_ + self.retry_failed_every + patience
 
 
 @frozen(slots=True, kw_only=True)
@@ -211,6 +283,34 @@ class Webhook:
 class Shutdown:
     timeout: Seconds = field(default=20.0, validator=duration_between("1s", "1h"))
     sessions: Literal["end", "hand_over"] = "end"
+
+
+@frozen(slots=True, kw_only=True)
+class MuxConfig:
+    """Mux's API. Without both token files no live stream is made there: `enabled`."""
+
+    token_id_file: KeyFile = ""
+    token_secret_file: KeyFile = ""
+    webhook_secret_file: KeyFile = ""
+    api: str = "https://api.mux.com"
+    latency_mode: Literal["standard", "reduced", "low"] = "standard"
+    # Mux's own default is 60 s, and none at all for reduced and low latency: so it is always sent
+    reconnect_window: Seconds = field(default=120.0, validator=duration_between("1s", "30m"))
+    playback_policy: Literal["public", "signed"] = "public"
+    active_within: Seconds = field(default=30.0, validator=duration_between("1s", "10m"))
+    poll_every: Seconds = field(default=30.0, validator=duration_between("1s", "1h", zero="never"))
+    timeout: Seconds = field(default=10.0, validator=duration_between("100ms", "2m"))
+    # of one call with all its attempts
+    deadline: Seconds = field(default=30.0, validator=duration_between("100ms", "10m"))
+    max_retries: int = field(default=4, validator=number_between(1, 20, zero="none"))
+    max_webhook: Bytes = field(default=256 * 2**10, validator=size_between("1KiB", "16MiB"))
+    remember_events: int = field(default=10_000, validator=number_between(1, 1_000_000))
+    hold_events: int = field(default=1000, validator=number_between(1, 100_000))
+    hold_for: Seconds = field(default=60.0, validator=duration_between("1s", "1h"))
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.token_id_file and self.token_secret_file)
 
 
 @frozen(slots=True, kw_only=True)
@@ -290,6 +390,7 @@ class Config:
     path: Path
     ingest: Ingest = Ingest()
     control: Control = Control()
+    auth: Auth = Auth()
     storage: Storage = Storage()
     database: DatabaseConfig = DatabaseConfig()
     journal: JournalConfig = JournalConfig()
@@ -299,6 +400,7 @@ class Config:
     log: LogConfig = LogConfig()
     notify: Notify = Notify()
     shutdown: Shutdown = Shutdown()
+    mux: MuxConfig = MuxConfig()
     pipelines_dir: Pipelines = Pipelines()
     streams: dict[str, StreamConfig] = Factory(dict)
     webhooks: tuple[Webhook, ...] = ()

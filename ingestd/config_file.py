@@ -9,15 +9,16 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrs import evolve, field, frozen
 
 from ingestd import config
+from ingestd.auth.settings import problems
 from ingestd.config import Config, KeyFile, Pipeline, StreamConfig
 from ingestd.credentials import CredentialError, read_sealing_keys, read_secret
 from ingestd.database_url import DatabaseUrlError, check_database_url
 from ingestd.errors import ConfigError
+from ingestd.mux_check import check_mux
 from ingestd.names import KEY, KEY_EXPECTED, NAME, NAME_EXPECTED
 from ingestd.pipeline_file import SinkTypes, check_files, load_pipeline
 from ingestd.problems import Report
@@ -27,6 +28,7 @@ from ingestd.webhook_file import load_webhooks
 _SECTIONS: dict[str, type[Any]] = {
     "ingest": config.Ingest,
     "control": config.Control,
+    "auth": config.Auth,
     "storage": config.Storage,
     "database": config.DatabaseConfig,
     "journal": config.JournalConfig,
@@ -36,6 +38,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "log": config.LogConfig,
     "notify": config.Notify,
     "shutdown": config.Shutdown,
+    "mux": config.MuxConfig,
     "pipelines": config.Pipelines,
 }
 _OTHERS = ("streams", "webhooks")
@@ -69,6 +72,8 @@ def load(path: Path, sink_types: SinkTypes, found: Iterable[str] = ()) -> Config
     directory = base / sections.get("pipelines", config.Pipelines()).dir
     pipelines = _pipelines(path, directory, sink_types, report) if "pipelines" in sections else None
     streams = _streams(path, table.get("streams", {}), pipelines, report)
+    if "mux" in sections and "supervisor" in sections:
+        check_mux(path, sections["mux"], sections["supervisor"], pipelines or {}, report)
     webhooks = load_webhooks(path, table.get("webhooks", []), report)
     usable = {name: pipeline for name, pipeline in (pipelines or {}).items() if pipeline is not None}
     for name in sorted({stream.pipeline for stream in streams.values()} & usable.keys()):
@@ -102,25 +107,12 @@ def _sections(path: Path, table: Mapping[str, Any], report: Report) -> dict[str,
         section = report.structure(path, name, table.get(name, {}), kind)
         if section is not None:
             sections[name] = section
-    if "control" in sections:
-        _check_control(path, sections["control"], report)
+    if "control" in sections and "auth" in sections:
+        for key, text in problems(sections["control"], sections["auth"]):
+            report.add(path, key, text)
     if "database" in sections:
         sections["database"] = _database(path, sections["database"], report)
     return sections
-
-
-def _check_control(path: Path, control: config.Control, report: Report) -> None:
-    if not (control.bind.is_loopback or control.allow_unauthenticated):
-        report.add(
-            path,
-            "control.bind",
-            f"{control.bind} can be reached from other machines, and the listener asks for no password; "
-            'expected a loopback address like "127.0.0.1:8080" with a proxy in front, '
-            "or control.allow_unauthenticated = true where the network is trusted",
-        )
-    url = urlsplit(control.public_url)
-    if control.public_url and (url.scheme not in ("http", "https") or not url.hostname or url.query):
-        report.add(path, "control.public_url", 'expected a URL like "https://live.example.org"')
 
 
 def _database(path: Path, database: config.DatabaseConfig, report: Report) -> config.DatabaseConfig:

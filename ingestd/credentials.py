@@ -15,9 +15,10 @@ CREDENTIAL = "credential:"
 SECRET = re.compile(r"[!-~]{1,1024}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}", re.ASCII)
 _LONGEST = 4096
+#: Secrets in one file, see `read_secrets` and `read_signing_secrets`.
+_MOST = 8
 #: How a secret that signs webhooks begins.
 SIGNING = "whsec_"
-_MOST_SECRETS = 8
 #: Of a key that seals, as AES-256 has it.
 KEY_BYTES = 32
 
@@ -57,6 +58,20 @@ def read_secret(spec: str) -> str:
     if SECRET.fullmatch(text) is None:
         raise CredentialError(f"{path} holds no usable key; expected one line of printable ASCII, no spaces")
     return text
+
+
+def read_secrets(spec: str) -> tuple[str, ...]:
+    """The secrets in the file that *spec* names, one a line: while one is replaced by another, both are good.
+
+    Raises `CredentialError` when the file cannot be read, is empty, or holds anything else, or more than 8.
+    """
+    path = locate(spec)
+    secrets = tuple(line.strip() for line in _read(path).splitlines() if line.strip())
+    if not 1 <= len(secrets) <= _MOST or not all(SECRET.fullmatch(secret) for secret in secrets):
+        raise CredentialError(
+            f"{path} holds no usable secrets; expected 1 to {_MOST} lines of printable ASCII, no spaces"
+        )
+    return secrets
 
 
 def read_sealing_keys(spec: str) -> tuple[bytes, ...]:
@@ -108,9 +123,9 @@ def read_signing_secrets(spec: str) -> tuple[bytes, ...]:
                 f'as `echo "{SIGNING}$(openssl rand -base64 32)"` makes them'
             )
         secrets.append(secret)
-    if not 1 <= len(secrets) <= _MOST_SECRETS:
+    if not 1 <= len(secrets) <= _MOST:
         raise CredentialError(
-            f"{path}: expected 1 to {_MOST_SECRETS} secrets, got {len(secrets)}; "
+            f"{path}: expected 1 to {_MOST} secrets, got {len(secrets)}; "
             f'`echo "{SIGNING}$(openssl rand -base64 32)"` makes one'
         )
     return tuple(secrets)

@@ -27,6 +27,7 @@ import trio
 from attrs import frozen
 
 from ingestd import __version__
+from ingestd.auth.authority import open_authority
 from ingestd.config import Address, Config
 from ingestd.control import server
 from ingestd.control.app import create_app
@@ -91,8 +92,8 @@ async def serve(
     """Run until SIGTERM, SIGINT or `Running.stop`; then end every session within ``shutdown.timeout``.
 
     *ring* has the log events that ``/v1/logs`` shows (from `ingestd.logs.configure`).
-    Raises `FfmpegMissing`, `StateUnusable`, `RegistryUnusable` and `CannotListen`. On return no process and no task of
-    it is left.
+    Raises `FfmpegMissing`, `StateUnusable`, `RegistryUnusable` and `CannotListen`. On return no process and
+    no task of it is left.
     """
     state = config.storage.state_dir
     with ExitStack() as held:
@@ -161,7 +162,7 @@ async def _run(
     services.start_soon(webhooks.run)
     services.start_soon(retain_forever, config, directory, events)
     try:
-        async with trio.open_nursery() as sessions:
+        async with open_authority(config) as authority, trio.open_nursery() as sessions:
             streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
             revived = await revive(config, directory, ffmpeg.path, writer, events)
             # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
@@ -171,10 +172,10 @@ async def _run(
             history = History(streams, registry.ledger)
             services.start_soon(history.run)
             services.start_soon(registry.run, history.live, OnDisk(config, directory))
-            app = create_app(streams, ring, lag, webhooks)
+            app = create_app(streams, ring, lag, authority, webhooks)
             bind = config.control.bind
             control = addresses(await _listen("control", bind, services.start(server.serve, app, bind)))
-            receiver = services.start(websocket.serve, config.ingest, streams)
+            receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
             ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
             log.info("daemon_ready", ingest=ingest, control=control)
             task_status.started(Running(tuple(ingest), tuple(control), streams, stopping.set))

@@ -6,11 +6,14 @@ calls them field by field, in order to report every field.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 from ingestd.names import NAME, NAME_EXPECTED
+from ingestd.origins import parse_origin
 from ingestd.units import (
     format_duration,
     format_rate,
@@ -121,3 +124,36 @@ def text_at_most(longest: int) -> Validator:
             raise ValueError(f"expected at most {longest} printable characters, or line breaks")
 
     return check
+
+
+def frequency(_instance: Any, _attribute: Any, value: tuple[int, float]) -> None:
+    """How often in which time: at least once, in 100 ms to a day; or (0, 0), no limit."""
+    times, seconds = value
+    if value != (0, 0.0) and not (1 <= times <= 1_000_000 and 0.1 <= seconds <= 86_400):
+        raise ValueError('expected 1 to 1000000 times in 100ms to 1d, like "10/1m", or 0 (no limit)')
+
+
+def origin_or_all(_instance: Any, _attribute: Any, value: str) -> None:
+    """An origin as browsers spell it, or ``*``."""
+    if value != "*" and (parse_origin(value) is None or str(parse_origin(value)) != value):
+        example = '"https://live.example.org" or "http://localhost:3000"'
+        raise ValueError(f'expected an origin like {example}, or "*"')
+
+
+def network(_instance: Any, _attribute: Any, value: str) -> None:
+    """An address, or a network in CIDR notation."""
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError('expected an address or a network like "127.0.0.1" or "10.0.0.0/8"') from None
+
+
+def web_url(_instance: Any, _attribute: Any, value: str) -> None:
+    """Empty, or an absolute http or https URL without a user, a password or a fragment."""
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good, parts = False, urlsplit("")
+    if value and (not good or "@" in parts.netloc or parts.fragment or not value.isprintable()):
+        raise ValueError('expected a URL like "https://app.example.org/hook", without user and password')

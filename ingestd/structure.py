@@ -22,7 +22,14 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from ingestd.config import Address
 from ingestd.credentials import CREDENTIAL
-from ingestd.units import parse_address, parse_duration, parse_picture, parse_rate, parse_size
+from ingestd.units import (
+    parse_address,
+    parse_duration,
+    parse_frequency,
+    parse_picture,
+    parse_rate,
+    parse_size,
+)
 
 T = TypeVar("T")
 #: A key path and what is wrong there.
@@ -56,6 +63,7 @@ class Structurer:
             ("size", _quantity(parse_size, 'a size in quotes like "16MiB"')),
             ("rate", _quantity(parse_rate, 'a bit rate in quotes like "2500k"')),
             ("picture", _quantity(parse_picture, 'a width and height in quotes like "1280x720"')),
+            ("frequency", _quantity(parse_frequency, 'how often in which time, in quotes, like "10/1m"')),
             ("key_file", self._key_file),
             ("file", self._key_file),
         ):
@@ -76,13 +84,20 @@ class Structurer:
     def _class_hook(self, kind: type[Any]) -> Callable[[Any, Any], Any]:
         attrs.resolve_types(kind, include_extras=True)
         hooks = {each.name: override(struct_hook=self._field_hook(each)) for each in attrs.fields(kind)}
-        return make_dict_structure_fn(
+        inner = make_dict_structure_fn(
             kind,
             self._converter,
             _cattrs_forbid_extra_keys=True,
             _cattrs_detailed_validation=True,
             **hooks,  # type: ignore[arg-type]  # overrides by field name; the stub cannot say so
         )
+
+        def structure(value: Any, cls: Any) -> Any:
+            if not isinstance(value, dict):  # a table within a table
+                raise Mismatch(f"expected a table, got {type_name(value)}")
+            return inner(value, cls)
+
+        return structure
 
     def _field_hook(self, attribute: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
         def structure(value: Any, _kind: Any) -> Any:

@@ -26,6 +26,7 @@ _SIZES = {
 _RATES = {"k": 10**3, "M": 10**6}
 _QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s?([A-Za-z]*)", re.ASCII)
 _PICTURE = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+_FREQUENCY = re.compile(r"(\d{1,9})/(.{1,20})", re.ASCII)
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}(?<!-)", re.ASCII)
 
 
@@ -54,6 +55,16 @@ def parse_picture(text: str) -> tuple[int, int]:
     if found is None:
         raise UnitError(f'expected a width and height like "1280x720", got "{text}"')
     return int(found[1]), int(found[2])
+
+
+def parse_frequency(text: str) -> tuple[int, float]:
+    """``"10/1m"`` as how often, and in how many seconds; ``"0"`` is no limit, (0, 0.0)."""
+    if text == "0":
+        return 0, 0.0
+    found = _FREQUENCY.fullmatch(text)
+    if found is None:
+        raise UnitError(f'expected how often in which time, like "10/1m" (0 = no limit), got "{text}"')
+    return int(found[1]), parse_duration(found[2])
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("ingestd.cli.init:init", "Write a start configuration, with every key explained."),
     "check": ("ingestd.cli.check:check", "Find mistakes in the configuration; show the FFmpeg commands."),
     "doctor": ("ingestd.cli.doctor:doctor", "Find what on this machine could keep the daemon from working."),
+    "token": ("ingestd.cli.token:token", "Make tokens for the HTTP API, and check the file of them."),
     "run": ("ingestd.cli.run:run", "Run the daemon."),
     "demo": ("ingestd.cli.demo:demo", "Run the daemon with a test card, and show what it does."),
     "publish": ("ingestd.cli.publish:publish", "Push a test card or a recording, as a browser would."),

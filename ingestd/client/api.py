@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -11,6 +12,7 @@ import httpx
 from ingestd.errors import IngestdError
 
 TIMEOUT = 5.0
+TOKEN = "INGESTD_TOKEN"  # noqa: S105  its name in the environment
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -22,6 +24,10 @@ class ApiError(IngestdError):
     """Something answers, but not as a daemon does."""
 
 
+class NotAllowed(ApiError):
+    """The daemon wants a token, or another one."""
+
+
 class UnknownStream(IngestdError):
     """The daemon has no stream of that name."""
 
@@ -29,10 +35,11 @@ class UnknownStream(IngestdError):
 class Control:
     """The API at *base_url* (``http://HOST:PORT``) over kept connections; an async context manager.
 
-    Each method raises `DaemonUnreachable` or `ApiError`; the results are the API's JSON as it came.
+    It shows *token*, by default the one in ``$INGESTD_TOKEN``. Each method raises `DaemonUnreachable` or
+    `ApiError`; the results are the API's JSON as it came.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, token: str | None = None) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("expected a URL like http://127.0.0.1:8080")
@@ -40,6 +47,8 @@ class Control:
         #: The URL without user and password: what may be shown.
         self.shown = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "") + parts.path
         # A proxy of the environment is not meant for this machine itself.
+        token = token or os.environ.get(TOKEN)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.AsyncClient(
             base_url=base_url, timeout=TIMEOUT, trust_env=parts.hostname not in _LOOPBACK
         )
@@ -58,7 +67,7 @@ class Control:
 
     async def health(self) -> dict[str, Any]:
         """``/healthz``: the daemon's ``version`` and how many streams are ``live``."""
-        return await self._get("/healthz")
+        return await self._get("/healthz", open_to_all=True)
 
     async def streams(self) -> list[dict[str, Any]]:
         """All streams by name, the idle ones too."""
@@ -79,9 +88,12 @@ class Control:
         given = {key: value for key, value in query.items() if value is not None}
         return await self._get(f"/v1/logs?{urlencode(given)}", stream)
 
-    async def _get(self, path: str, stream: str | None = None) -> dict[str, Any]:
+    async def _get(
+        self, path: str, stream: str | None = None, *, open_to_all: bool = False
+    ) -> dict[str, Any]:
+        # What answers there may be no daemon: a token is shown only where one is needed.
         try:
-            response = await self._client.get(path)
+            response = await self._client.get(path, headers={} if open_to_all else self._headers)
         except httpx.TransportError as error:
             why = str(error) or type(error).__name__
             raise DaemonUnreachable(f"nothing answers at {self.shown} ({why})") from None
@@ -91,6 +103,9 @@ class Control:
             body = None
         if response.status_code == httpx.codes.NOT_FOUND and stream is not None and isinstance(body, dict):
             raise UnknownStream(f'the daemon at {self.shown} has no stream "{stream}"')
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            given = "another token than that" if self._headers else "a token"
+            raise NotAllowed(f"the daemon at {self.shown} wants {given} in ${TOKEN} ({response.status_code})")
         if response.status_code != httpx.codes.OK or not isinstance(body, dict):
             kind = response.headers.get("content-type", "no content type")
             raise ApiError(

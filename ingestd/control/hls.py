@@ -17,6 +17,8 @@ from quart_trio.wrappers.response import TrioFileBody
 from werkzeug.datastructures import ContentRange
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
+from ingestd.auth.playback import with_token
+from ingestd.control.access import Access, scope
 from ingestd.control.errors import not_found
 from ingestd.live.streams import Streams
 
@@ -29,7 +31,7 @@ _TYPES = {
 }
 _BUFFER = 256 * 2**10
 
-Caching: TypeAlias = Literal["no-cache", "public, max-age=3600, immutable"]
+Caching: TypeAlias = Literal["no-cache", "public, max-age=3600, immutable", "private, no-store"]
 
 
 async def _cut_to_range(response: Response) -> None:
@@ -53,11 +55,12 @@ async def _cut_to_range(response: Response) -> None:
     response.content_range = ContentRange("bytes", begin, end, size)
 
 
-def blueprint(running: Streams) -> Blueprint:
+def blueprint(running: Streams, access: Access) -> Blueprint:
     blueprint = Blueprint("hls", __name__, url_prefix="/hls")
     root = trio.Path(running.config.storage.state_dir / "hls")
 
     @blueprint.get("/<stream>/<name>")
+    @scope("watch")
     async def serve(stream: str, name: str) -> Response:
         match = _NAME.fullmatch(name)
         if match is None or running.directory.get(stream) is None:
@@ -72,6 +75,9 @@ def blueprint(running: Streams) -> Blueprint:
         if not stat.S_ISREG(found.st_mode):
             return not_found("there is no such playlist or segment")
         if playlist is not None:
+            token = access.link_token(request)
+            if token is not None:
+                playlist = with_token(playlist, token)
             response = Response(playlist)
             caching: Caching = "no-cache"
             await response.add_etag()
@@ -81,7 +87,8 @@ def blueprint(running: Streams) -> Blueprint:
             caching = "public, max-age=3600, immutable"
             response.set_etag(f"{found.st_mtime_ns:x}-{found.st_size:x}")
         response.content_type = _TYPES[match[1]]
-        response.headers["Cache-Control"] = caching
+        # What not everybody may see is in no shared cache.
+        response.headers["Cache-Control"] = caching if access.is_open_to_viewers else "private, no-store"
         await response.make_conditional(request)
         response.accept_ranges = "bytes"
         if response.status_code == HTTPStatus.OK:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import Blueprint, Response, json, request
 
+from ingestd.control.access import scope
 from ingestd.control.errors import not_found, problem
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LEVELS, LogRing
@@ -20,6 +21,7 @@ def blueprint(running: Streams, ring: LogRing) -> Blueprint:
     blueprint = Blueprint("logs", __name__)
 
     @blueprint.get("/v1/logs")
+    @scope("read")
     async def events() -> Response:
         stream = request.args.get("stream")
         if stream is not None and running.directory.get(stream) is None:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector, gener
 from prometheus_client.registry import Collector
 from quart import Blueprint, Response
 
+from ingestd.control.access import scope
 from ingestd.live.lag import LoopLag
 from ingestd.live.metrics import StreamsCollector
 from ingestd.live.streams import Streams
@@ -34,6 +35,7 @@ def blueprint(running: Streams, lag: LoopLag) -> Blueprint:
     ProcessCollector(registry=registry)
 
     @blueprint.get("/metrics")
+    @scope("read")
     async def metrics() -> Response:
         # Read in one go, while nothing else runs; with many streams, writing it down takes longer.
         found = _Found(list(registry.collect()))

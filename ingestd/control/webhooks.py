@@ -6,6 +6,7 @@ from typing import Any
 
 from quart import Blueprint, Response, jsonify, request
 
+from ingestd.control.access import scope
 from ingestd.control.errors import not_found, problem
 from ingestd.names import NAME, NAME_EXPECTED
 from ingestd.notify.endpoint import Endpoint
@@ -61,10 +62,12 @@ def blueprint(webhooks: Webhooks) -> Blueprint:
     blueprint = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 
     @blueprint.get("")
+    @scope("read")
     async def endpoints() -> Response:
         return jsonify(webhooks=[endpoint_json(endpoint) for endpoint in webhooks.endpoints.values()])
 
     @blueprint.get("/deliveries")
+    @scope("read")
     async def deliveries() -> Response:
         given = request.args
         limit, state = given.get("limit", str(_DEFAULT_LIMIT)), given.get("state")
@@ -81,14 +84,17 @@ def blueprint(webhooks: Webhooks) -> Blueprint:
         return jsonify(deliveries=[delivery_json(delivery) for delivery in page.items], next=page.next)
 
     @blueprint.get("/deliveries/<identity>")
+    @scope("read")
     async def delivery(identity: str) -> Response:
         return jsonify(delivery_json(await webhooks.delivery(identity)))
 
     @blueprint.post("/deliveries/<identity>/redeliver")
+    @scope("admin")
     async def redeliver(identity: str) -> tuple[Response, int]:
         return jsonify(delivery_json(await webhooks.redeliver(identity))), 202
 
     @blueprint.post("/<name>/test")
+    @scope("admin")
     async def test(name: str) -> tuple[Response, int]:
         return jsonify(delivery_json(webhooks.test(name))), 202
 

@@ -206,6 +206,10 @@ class Publication:
 class Admission(Protocol):
     """What a source needs of the rest of the daemon."""
 
+    def stream_of(self, key: str) -> str | None:
+        """The name of the stream of *key*, or None; takes as long for one as for the other."""
+        ...
+
     def admit(
         self, key: str, remote: str, *, numbered: bool = False, resume: Resume | None = None
     ) -> Publication:

@@ -68,6 +68,11 @@ class Streams:
         session.ingest.attach(Seat(publication, receive, numbered, resume is not None))
         return publication
 
+    def stream_of(self, key: str) -> str | None:
+        """The name of the stream of *key*."""
+        stream = self.directory.find(key)
+        return None if stream is None else stream.name
+
     def _session(self, stream: Stream, resume: Resume | None) -> Session:
         """The session that a publisher of *stream* comes to: the one that runs, or a new one."""
         session = self.sessions.get(stream.name)

@@ -33,19 +33,27 @@ _NO_PATH = "Nothing is served here. Publish to /stream/live/{key}."
 class Upgrade:
     """A valid handshake for a publish path: the stream key, and the request for trio-websocket.
 
-    *subprotocol* is the one to be chosen; only with one may the path have no key.
+    *subprotocol* is the one to be chosen; only with one may the path have no key. *origin* and *host* are
+    the headers of these names, *forwarded* are those called ``X-Forwarded-For``.
     """
 
     key: str | None = field(repr=False)
     request: bytes = field(repr=False)
     subprotocol: str | None = None
+    origin: str | None = None
+    host: str = ""
+    forwarded: tuple[str, ...] = ()
 
 
 class UpgradeRefused(Exception):
-    """Answer with *status* and the text, then close. The text never holds anything that the client sent."""
+    """Answer with *status* and the text, then close. The text never holds anything that the client sent.
 
-    def __init__(self, status: HTTPStatus, text: str, *headers: str) -> None:
+    *origin* is what the log may tell of the client's page.
+    """
+
+    def __init__(self, status: HTTPStatus, text: str, *headers: str, origin: str | None = None) -> None:
         super().__init__(text)
+        self.origin = origin
         self.status = status
         self.text = text
         self.headers = headers
@@ -113,7 +121,15 @@ def _check(request: h11.Request) -> Upgrade:
     if len(nonces) != 1 or not _is_nonce(nonces[0]):
         raise _bad("Sec-WebSocket-Key must be one base64 value of 16 bytes.")
     key = publish[1].decode() if publish else None
-    return Upgrade(key, _request(nonces[0], resumable), SUBPROTOCOL if resumable else None)
+    origins = _texts(headers, b"origin")
+    return Upgrade(
+        key,
+        _request(nonces[0], resumable),
+        SUBPROTOCOL if resumable else None,
+        ", ".join(origins) if origins else None,
+        ", ".join(_texts(headers, b"host")),
+        tuple(_texts(headers, b"x-forwarded-for")),
+    )
 
 
 def _request(nonce: bytes, resumable: bool) -> bytes:
@@ -130,6 +146,10 @@ def _bad(text: str) -> UpgradeRefused:
 
 def _values(headers: Headers, wanted: bytes) -> list[bytes]:
     return [value for name, value in headers if name == wanted]
+
+
+def _texts(headers: Headers, wanted: bytes) -> list[str]:
+    return [value.decode("latin-1") for value in _values(headers, wanted)]
 
 
 def _tokens(headers: Headers, wanted: bytes) -> list[bytes]:

@@ -13,11 +13,14 @@ from http import HTTPStatus
 
 import structlog
 import trio
+from attrs import frozen
 from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
 
+from ingestd.auth.gate import REFUSED, Gate
 from ingestd.config import Address, Ingest
 from ingestd.errors import PublishRefused
-from ingestd.live.publication import Admission
+from ingestd.live.publication import Admission, Publication, Resume
+from ingestd.origins import parse_origin
 from ingestd.sources.framing import FrameWatch
 from ingestd.sources.protocol import MAX_TEXT, Violation
 from ingestd.sources.publisher import STOPPED, Ending, Publisher
@@ -33,6 +36,11 @@ GOODBYE_TIMEOUT = 1.0
 MAX_HANDSHAKES = 256
 """Connections in the opening handshake at a time; one more is answered 503."""
 
+_STRANGE_PAGE = (
+    "Pages of this origin may not connect: add it to origins in [ingest], or set public_url in [control] "
+    "to what browsers see."
+)
+
 log = structlog.get_logger(__name__)
 
 # Its debug records quote what the peer wrote (ping payloads, close reasons), which may be a stream key.
@@ -42,29 +50,42 @@ logging.getLogger("trio-websocket").setLevel(logging.WARNING)
 async def serve(
     config: Ingest,
     admission: Admission,
+    gate: Gate,
     *,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve publishers on ``config.bind`` until cancelled; reports its listeners once they listen.
+
+    What *gate* refuses never gets to *admission*.
 
     Port 0 takes any free one: the listeners' sockets tell which. Raises `OSError` when the address
     cannot be bound. No failure of one connection ends it. When cancelled it closes each publisher's
     channel, tells each publisher 1001, and returns within `GOODBYE_TIMEOUT`.
     """
     listeners = await trio.open_tcp_listeners(config.bind.port, host=config.bind.host)
-    receiver = _Receiver(config, admission)
+    receiver = _Receiver(config, admission, gate)
     await trio.serve_listeners(receiver.handle, listeners, task_status=task_status)
 
 
+@frozen(slots=True)
+class _Visitor:
+    """Who has connected: *remote* as it is shown, *address* as it is counted."""
+
+    remote: str
+    address: str
+
+
 class _Receiver:
-    def __init__(self, config: Ingest, admission: Admission) -> None:
+    def __init__(self, config: Ingest, admission: Admission, gate: Gate) -> None:
         self._config = config
         self._admission = admission
+        self._gate = gate
         self._handshakes = 0
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """One connection from the accept to the close. `trio.serve_listeners` closes *stream* at last."""
-        remote = _remote(stream)
+        peer = _peer(stream)
+        remote = str(peer) if peer else "unknown"
         try:
             upgrade = await self._handshake(stream, remote)
         except trio.BrokenResourceError:
@@ -77,12 +98,16 @@ class _Receiver:
             return
         if upgrade is None:
             return
+        client = self._gate.proxies.client(peer.host if peer else remote, upgrade.forwarded)
+        if peer is not None and client != peer.host:
+            remote = client  # of its port a proxy says nothing
+        visitor = _Visitor(remote, client)
         secrets = Secrets(upgrade.key)
         max_text = MAX_TEXT if upgrade.subprotocol else 0
         wire = Wire(stream, FrameWatch(self._config.max_message, max_text), upgrade.request)
         ending, timeout = STOPPED, GOODBYE_TIMEOUT
         try:
-            ending = await self._publish(wire, upgrade, remote, secrets)
+            ending = await self._publish(wire, upgrade, visitor, secrets)
             timeout = CLOSE_TIMEOUT
         except Exception as error:
             # A bug of ours, met by one publisher. It must not end everybody's streams, which is what
@@ -104,14 +129,20 @@ class _Receiver:
             refusal = UpgradeRefused(HTTPStatus.REQUEST_TIMEOUT, "The handshake took too long.")
         except UpgradeRefused as error:
             refusal = error
-        log.info(event, remote=remote, status=refusal.status.value, reason=refusal.text)
+        page = {} if refusal.origin is None else {"origin": refusal.origin}
+        log.info(event, remote=remote, status=refusal.status.value, reason=refusal.text, **page)
         await _answer(stream, refusal)
         return None
 
     async def _read(self, stream: trio.SocketStream) -> Upgrade | None:
         if self._handshakes > MAX_HANDSHAKES:
             raise UpgradeRefused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many handshakes at a time.")
-        return await read_upgrade(stream)
+        upgrade = await read_upgrade(stream)
+        if upgrade is not None and not self._gate.pages.may_connect(upgrade.origin, upgrade.host):
+            # As parsed: no text of the client's choice gets into the log.
+            origin = parse_origin(upgrade.origin or "")
+            raise UpgradeRefused(HTTPStatus.FORBIDDEN, _STRANGE_PAGE, origin=str(origin or "null"))
+        return upgrade
 
     @contextmanager
     def _one_handshake(self) -> Iterator[None]:
@@ -122,8 +153,8 @@ class _Receiver:
         finally:
             self._handshakes -= 1
 
-    async def _publish(self, wire: Wire, upgrade: Upgrade, remote: str, secrets: Secrets) -> Ending:
-        config = self._config
+    async def _publish(self, wire: Wire, upgrade: Upgrade, visitor: _Visitor, secrets: Secrets) -> Ending:
+        config, remote = self._config, visitor.remote
         async with trio.open_nursery() as nursery:
             request = await wrap_server_stream(
                 nursery,
@@ -134,7 +165,7 @@ class _Receiver:
             )
             ending = Ending("network", 1006, "gone before the upgrade was answered")
             try:
-                publisher = await self._admit(request, wire, upgrade, remote, secrets)
+                publisher = await self._admit(request, wire, upgrade, visitor, secrets)
             except ConnectionClosed:
                 log.debug("connection_reset", remote=remote)
             except PublishRefused as refusal:
@@ -152,20 +183,37 @@ class _Receiver:
         return ending
 
     async def _admit(
-        self, request: WebSocketRequest, wire: Wire, upgrade: Upgrade, remote: str, secrets: Secrets
+        self, request: WebSocketRequest, wire: Wire, upgrade: Upgrade, visitor: _Visitor, secrets: Secrets
     ) -> Publisher:
         """Upgrade, and ask for admission. Raises `PublishRefused`, and `ConnectionClosed` if it goes."""
         connection = await request.accept(subprotocol=upgrade.subprotocol)
         if upgrade.subprotocol is None:
-            publication = self._admission.admit(upgrade.key or "", remote)
+            key = upgrade.key or ""
+            publication = await self._enter(key, visitor)
             return Publisher(self._config, connection, wire, publication, secrets)
         wire.farewell = farewell
         with self._one_handshake():
             opening = await read_open(connection, wire, secrets, self._config.handshake_timeout)
-        publication = self._admission.admit(
-            _one_key(upgrade.key, opening.key), remote, numbered=True, resume=opening.resume
-        )
+        key = _one_key(upgrade.key, opening.key)
+        publication = await self._enter(key, visitor, numbered=True, resume=opening.resume)
         return ResumablePublisher(self._config, connection, wire, publication, secrets, opening)
+
+    async def _enter(
+        self, key: str, visitor: _Visitor, *, numbered: bool = False, resume: Resume | None = None
+    ) -> Publication:
+        """Through the gate and into a session. Raises `PublishRefused`."""
+        gate = self._gate
+        gate.hold_back(visitor.address)
+        stream = self._admission.stream_of(key)
+        if stream is not None:
+            with self._one_handshake():
+                await gate.ask(stream, key, visitor.address)
+        try:
+            return self._admission.admit(key, visitor.remote, numbered=numbered, resume=resume)
+        except PublishRefused as refusal:
+            if refusal.code == REFUSED:
+                gate.failed(visitor.address)
+            raise
 
 
 def _one_key(*keys: str | None) -> str:
@@ -187,9 +235,9 @@ async def _answer(stream: trio.SocketStream, refusal: UpgradeRefused) -> None:
         reset_on_close(stream)
 
 
-def _remote(stream: trio.SocketStream) -> str:
+def _peer(stream: trio.SocketStream) -> Address | None:
     try:
         host, port, *_ = stream.socket.getpeername()
     except OSError:  # reset between accept and here
-        return "unknown"
-    return str(Address(host=host, port=port))
+        return None
+    return Address(host=host, port=port)

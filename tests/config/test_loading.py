@@ -157,3 +157,28 @@ def test_keys_are_never_shown(tmp_path: Path) -> None:
     found = problems(tmp_path, bad_stream, hls=bad_push)
     assert len(found) >= 12
     assert SECRET not in "\n".join(found)
+
+
+def test_beyond_loopback_with_tokens(tmp_path: Path) -> None:
+    """A file of tokens, or JWTs, is what the listener needs there; a wrong line in the file is a mistake."""
+    bind = '[control]\nbind = "0.0.0.0:8080"\n'
+    line = f"ops:admin:{'0' * 64}"
+    (tmp_path / "tokens").write_text(f"# who may\n{line}\n")
+    loaded = load_text(tmp_path, bind + '[auth]\ntokens_file = "tokens"')
+    assert loaded.auth.tokens_file == str(tmp_path / "tokens")
+    jwt = '[auth.jwt]\njwks_url = "https://id.example.org/k"\nissuer = "i"\naudience = "a"\n'
+    assert load_text(tmp_path, bind + jwt).auth.is_configured
+    (tmp_path / "tokens").write_text(f"{line}\n{line}x\n")
+    (problem,) = problems(tmp_path, bind + '[auth]\ntokens_file = "tokens"')
+    assert problem.startswith("ingestd.toml: auth.tokens_file: line 2: expected the token's SHA-256")
+    assert "0000" not in problem
+
+
+@pytest.mark.parametrize(("key", "good"), [("k" * 31, False), ("k" * 32, True)])
+def test_the_playback_key_is_long_enough(tmp_path: Path, key: str, good: bool) -> None:
+    (tmp_path / "playback").write_text(key)
+    text = '[auth]\nplayback = "signed"\nplayback_key_file = "playback"'
+    if good:
+        assert load_text(tmp_path, text).auth.playback == "signed"
+    else:
+        assert "at least 32 characters" in problems(tmp_path, text)[0]

@@ -13,8 +13,8 @@ MAIN = [
     ("[ingst]\n", 'ingst: unknown key, did you mean "ingest"?'),
     (
         "[zzz]\n",
-        "zzz: unknown key; known: control, database, ffmpeg, hub, ingest, journal, log, notify, pipelines, "
-        "shutdown, storage, streams, supervisor, webhooks",
+        "zzz: unknown key; known: auth, control, database, ffmpeg, hub, ingest, journal, log, mux, notify, "
+        "pipelines, shutdown, storage, streams, supervisor, webhooks",
     ),
     ('[ingest]\nBind = "x"', 'ingest.Bind: unknown key, did you mean "bind"?'),
     ('[storage]\nwhere = "x"', "storage.where: unknown key; known: state_dir"),
@@ -83,13 +83,66 @@ MAIN = [
     # Across keys.
     (
         '[control]\nbind = "0.0.0.0:8080"',
-        "control.bind: 0.0.0.0:8080 can be reached from other machines, and the listener asks for no "
-        'password; expected a loopback address like "127.0.0.1:8080" with a proxy in front, '
+        "control.bind: 0.0.0.0:8080 can be reached from other machines, and the listener asks nobody who "
+        'they are; expected auth.tokens_file ("ingestd token new NAME --scope admin --to FILE" writes one), '
+        'a loopback address like "127.0.0.1:8080" with a proxy in front, '
         "or control.allow_unauthenticated = true where the network is trusted",
     ),
     (
         '[control]\npublic_url = "live.example.org"',
         'control.public_url: expected a URL like "https://live.example.org"',
+    ),
+    # Who may.
+    (
+        "[auth]\nfailures = 10",
+        'auth.failures: expected how often in which time, in quotes, like "10/1m", got an integer',
+    ),
+    (
+        '[auth]\nfailures = "10"',
+        'auth.failures: expected how often in which time, like "10/1m" (0 = no limit), got "10"',
+    ),
+    (
+        '[auth]\ncreates = "0/1m"',
+        'auth.creates: expected 1 to 1000000 times in 100ms to 1d, like "10/1m", or 0 (no limit)',
+    ),
+    (
+        '[auth]\nplayback = "ask"',
+        'auth.playback: "ask" asks the application; expected its address in auth.url',
+    ),
+    (
+        '[auth]\nplayback = "signed"',
+        'auth.playback: "signed" needs auth.playback_key_file: a file with a key, which '
+        '"openssl rand -hex 32" gives',
+    ),
+    (
+        '[auth]\nurl = "https://user:pw@app.example.org"',
+        'auth.url: expected a URL like "https://app.example.org/hook", without user and password',
+    ),
+    ("[auth]\njwt = 1", "auth.jwt: expected a table, got an integer"),
+    ("[auth.jwt]\naudienz = 1", 'auth.jwt.audienz: unknown key, did you mean "audience"?'),
+    (
+        '[auth.jwt]\nalgorithms = ["HS256"]',
+        'auth.jwt.algorithms[0]: expected one of "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", '
+        '"ES256", "ES384", "ES512", "EdDSA"; got "HS256", did you mean "RS256"?',
+    ),
+    (
+        '[auth.jwt]\njwks_url = "https://id.example.org/jwks"',
+        "auth.jwt: expected issuer and audience, so that a token that was made for somebody else is not "
+        "good here",
+    ),
+    (
+        '[auth]\ntokens_file = "none"',
+        "auth.tokens_file: cannot read none: No such file or directory; expected a file of tokens, which "
+        '"ingestd token new --to FILE" writes',
+    ),
+    (
+        '[ingest]\norigins = ["live.example.org"]',
+        'ingest.origins: expected an origin like "https://live.example.org" or '
+        '"http://localhost:3000", or "*"',
+    ),
+    (
+        '[control]\ntrusted_proxies = ["proxy"]',
+        'control.trusted_proxies: expected an address or a network like "127.0.0.1" or "10.0.0.0/8"',
     ),
     # Streams.
     ("streams = 1", "streams: expected tables like [streams.demo], got an integer"),

@@ -51,6 +51,18 @@ def connect(url: str, tmp_path: Path) -> Callable[[], Database]:
 
 
 @pytest.fixture
+def empty(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """For another database of the same kind, in which there is nothing."""
+    if not url:
+        (tmp_path / "empty").mkdir()
+        yield Database("", tmp_path / "empty", timeout=5.0)
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.empty_database() as other:
+        yield Database(other, tmp_path, timeout=5.0)
+
+
+@pytest.fixture
 async def database(connect: Callable[[], Database]) -> AsyncIterator[Database]:
     """One that is open, with the newest schema."""
     database = connect()

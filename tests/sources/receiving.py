@@ -10,6 +10,10 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import define, evolve, field
 
+from ingestd.auth.gate import Gate
+from ingestd.auth.pages import Pages
+from ingestd.auth.proxies import Proxies
+from ingestd.auth.rates import Rates
 from ingestd.config import Address, Ingest
 from ingestd.errors import PublishRefused
 from ingestd.live.publication import Accepted, Chunk, Item, Notice, Publication, Resume
@@ -37,6 +41,9 @@ class Door:
     refusal: PublishRefused | None = None
     on_admit: Callable[[str], None] = lambda key: None
     asked: int = 0
+
+    def stream_of(self, key: str) -> str | None:
+        return "demo" if key == KEY else None
 
     def admit(
         self, key: str, remote: str, *, numbered: bool = False, resume: Resume | None = None
@@ -113,9 +120,12 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver(door: Door | None = None, **options: object) -> AsyncIterator[Receiver]:
+async def receiver(
+    door: Door | None = None, gate: Gate | None = None, **options: object
+) -> AsyncIterator[Receiver]:
     """Serve with `QUIET` settings, changed by *options*; the receiver must end promptly when cancelled."""
     door = door or Door()
+    gate = gate or Gate(Pages.of(QUIET.bind, "", ()), Proxies(), Rates((0, 0.0), (0, 0.0)))
     config = evolve(QUIET, **options)  # type: ignore[arg-type]
     scope = trio.CancelScope()
     with trio.fail_after(20):
@@ -123,7 +133,7 @@ async def receiver(door: Door | None = None, **options: object) -> AsyncIterator
 
             async def run(*, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
                 with scope:
-                    await serve(config, door, task_status=task_status)
+                    await serve(config, door, gate, task_status=task_status)
 
             listeners = await nursery.start(run)
             served = Receiver(listeners[0].socket.getsockname()[1], door, scope)

@@ -1,0 +1,1 @@
+"""Who may: tokens, browser sessions, JWTs, the application's own word, playback links, and how often."""
