@@ -21,10 +21,12 @@ from ingestd.ranges import (
     network,
     number_between,
     one_of,
+    one_of_types,
     origin_or_all,
     picture_size,
     rate_between,
     size_between,
+    stream_name,
     text_at_most,
     web_url,
 )
@@ -232,6 +234,56 @@ class LogConfig:
     keep: int = field(default=1000, validator=number_between(10, 10_000, zero="none"))
 
 
+#: What an endpoint can be told; see `ingestd.events` and ``docs/webhooks.md``.
+WEBHOOK_TYPES = (
+    "stream.live",
+    "stream.interrupted",
+    "stream.resumed",
+    "stream.ended",
+    "stream.failed",
+    "sink.failed",
+    "sink.recovered",
+    "recording.ready",
+)
+
+
+def chosen(events: tuple[str, ...]) -> frozenset[str]:
+    """The types that *events* mean: types, and their first parts."""
+    return frozenset(kind for kind in WEBHOOK_TYPES if kind in events or kind.partition(".")[0] in events)
+
+
+@frozen(slots=True, kw_only=True)
+class Notify:
+    """How all webhooks are delivered: `ingestd.notify`."""
+
+    retry_for: Seconds = field(default=86_400.0, validator=duration_between("1m", "30d"))
+    # the last one again and again
+    backoff: tuple[Seconds, ...] = field(
+        default=(5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0),
+        validator=each(duration_between("10ms", "1d"), at_most=100),
+    )
+    # of each endpoint
+    max_pending: int = field(default=2000, validator=number_between(10, 100_000))
+    concurrency: int = field(default=4, validator=number_between(1, 64))
+    keep_for: Seconds = field(default=7 * 86_400.0, validator=duration_between("1h", "3650d"))
+    keep: int = field(default=100_000, validator=number_between(100, 10_000_000))
+
+
+@frozen(slots=True, kw_only=True)
+class Webhook:
+    """One ``[[webhooks]]``: who is told of what. The *url* may be a secret itself."""
+
+    name: str
+    url: str = field(repr=False)
+    secret_file: KeyFile
+    events: tuple[str, ...] = field(
+        default=WEBHOOK_TYPES, validator=each(one_of_types(WEBHOOK_TYPES), at_most=100)
+    )
+    streams: tuple[str, ...] = field(default=(), validator=each(stream_name, at_most=1000, at_least=0))
+    allow_private: bool = False
+    timeout: Seconds = field(default=15.0, validator=duration_between("100ms", "1m"))
+
+
 @frozen(slots=True, kw_only=True)
 class Shutdown:
     timeout: Seconds = field(default=20.0, validator=duration_between("1s", "1h"))
@@ -351,8 +403,10 @@ class Config:
     supervisor: SupervisorConfig = SupervisorConfig()
     ffmpeg: FfmpegConfig = FfmpegConfig()
     log: LogConfig = LogConfig()
+    notify: Notify = Notify()
     shutdown: Shutdown = Shutdown()
     mux: MuxConfig = MuxConfig()
     pipelines_dir: Pipelines = Pipelines()
     streams: dict[str, StreamConfig] = Factory(dict)
+    webhooks: tuple[Webhook, ...] = ()
     pipelines: dict[str, Pipeline] = Factory(dict)

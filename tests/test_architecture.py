@@ -21,17 +21,26 @@ LAYERS = (
     ("doctor",),
     ("daemon", "client", "testcard"),
     ("control", "sources"),
-    ("mux",),
+    ("mux", "notify"),
     ("live",),
     ("sinks",),
     ("registry", "media"),
     ("config_file", "logs"),
-    ("pipeline_file", "mux_check"),
+    ("pipeline_file", "mux_check", "webhook_file"),
     ("problems",),
     ("structure", "auth"),
     ("config",),
     ("ranges", "credentials", "database_url"),
-    ("errors", "events", "names", "units", "log_ring", "state_lock", "origins"),
+    (
+        "errors",
+        "events",
+        "names",
+        "units",
+        "log_ring",
+        "state_lock",
+        "origins",
+        "public_address",
+    ),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 
@@ -155,6 +164,7 @@ def test_control_knows_sessions_but_not_ffmpeg(sources: Sources) -> None:
     known = {group(t) for m in sources if group(m) == "control" for t in imports(m, sources) if t in sources}
     assert known <= {
         "", "control", "live", "mux", "config", "errors", "names", "registry", "log_ring", "auth", "events",
+        "notify",
     }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from ingestd.control import (
     sessions,
     streams,
     thumbnails,
+    webhooks,
 )
 from ingestd.control.access import Access
 from ingestd.control.at_mux import AtMux
@@ -36,6 +37,7 @@ from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
 from ingestd.mux.errors import MuxError, MuxNotFound, MuxUnavailable
 from ingestd.mux.service import Mux
+from ingestd.notify.webhooks import Webhooks
 from ingestd.registry.database import DatabaseUnavailable, NotStorable
 from ingestd.registry.registry import Registry
 from ingestd.registry.seal import SealError
@@ -52,12 +54,14 @@ def create_app(
     authority: Authority,
     links: Links,
     ending: trio.Event,
+    told: Webhooks,
     at_mux: Mux | None = None,
 ) -> QuartTrio:
     """The Quart application over *running* and *registry*.
 
     *ring* has the log's events, *lag* how late the loop is; *authority* says who may, and a route that names
-    no scope needs "admin". *ending* is set when answers that would go on for ever have to end.
+    no scope needs "admin". *ending* is set when answers that would go on for ever have to end. *told* are the
+    endpoints that hear what happens; *at_mux* is there where Mux is used.
     """
     app = QuartTrio("ingestd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max(_MAX_BODY, running.config.mux.max_webhook)
@@ -81,6 +85,7 @@ def create_app(
         events.blueprint(desk, ending),
         logs.blueprint(desk, ring),
         frontends.blueprint(desk, telling),
+        webhooks.blueprint(told),
         mux.blueprint(at_mux.receiver if at_mux is not None else None),
         expose.blueprint(desk),
         session.blueprint(access),

@@ -205,4 +205,59 @@ class PipelineList(Struct):
     pipelines: list[PipelineTold]
 
 
+class WebhookTold(Struct):
+    """An endpoint of `[[webhooks]]`; `origin` is what of its URL is no secret. The counts are since the start."""
+
+    name: str
+    origin: str
+    events: list[str]
+    streams: list[str]
+    allow_private: bool
+    pending: int
+    delivered: int
+    failed: int
+    dropped: int
+    failing_since: Time | None
+    last_error: str | None
+
+
+class WebhookList(Struct):
+    """As they are in the file."""
+
+    webhooks: list[WebhookTold]
+
+
+class DeliveryListing(Struct, forbid_unknown_fields=True):
+    """Which deliveries to list."""
+
+    endpoint: Name | None = None
+    state: Literal["pending", "delivered", "failed"] | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class DeliveryTold(Struct):
+    """One event for one endpoint; `body` is what is sent, `next_attempt` null once it is settled."""
+
+    id: str
+    endpoint: str
+    event_id: str
+    type: str
+    state: Literal["pending", "delivered", "failed"]
+    created: Time
+    attempts: int
+    next_attempt: Time | None
+    last_status: int | None
+    last_error: str | None
+    delivered_at: Time | None
+    body: str
+
+
+class DeliveryList(Struct):
+    """The newest first; `next` is there when there are more."""
+
+    deliveries: list[DeliveryTold]
+    next: str | UnsetType = UNSET
+
+
 Health = Literal["ok"]

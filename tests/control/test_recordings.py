@@ -34,7 +34,11 @@ async def test_a_session_is_listed_and_shown(running: Daemon) -> None:
     assert told == call(running, "GET", "/v1/sessions?stream=session").json["sessions"][0]
     assert told == call(running, "GET", f"/v1/sessions/{told['id']}").json
     assert told == call(running, "GET", f"/v1/sessions/{told['id']}?stream=session").json
-    assert (told["id"], told["chunks"], told["bytes"]) == (status["session"], status["chunks"], status["bytes"])
+    assert (told["id"], told["chunks"], told["bytes"]) == (
+        status["session"],
+        status["chunks"],
+        status["bytes"],
+    )
     assert (told["state"], told["cause"]) == ("ended", "stopped by the API")
     assert told["started"] < told["ended"]
     assert told["frames"] > 0

@@ -45,7 +45,7 @@ def call(
     timeout: float = 15,
     **headers: str,
 ) -> Answer:
-    """One request; *body* is sent as JSON unless it is bytes. In names of *headers* underscores are dashes."""
+    """One request; *body* is sent as JSON unless it is bytes. Underscores of *headers* are dashes."""
     address = daemon if isinstance(daemon, str) else daemon.control
     host, _, port = address.rpartition(":")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
