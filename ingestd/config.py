@@ -30,6 +30,7 @@ from ingestd.ranges import (
     text_at_most,
     web_url,
 )
+from ingestd.webhook_types import WEBHOOK_TYPES
 
 Seconds: TypeAlias = Annotated[float, "duration"]
 Bytes: TypeAlias = Annotated[int, "size"]
@@ -232,24 +233,6 @@ class LogConfig:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
     keep: int = field(default=1000, validator=number_between(10, 10_000, zero="none"))
-
-
-#: What an endpoint can be told; see `ingestd.events` and ``docs/webhooks.md``.
-WEBHOOK_TYPES = (
-    "stream.live",
-    "stream.interrupted",
-    "stream.resumed",
-    "stream.ended",
-    "stream.failed",
-    "sink.failed",
-    "sink.recovered",
-    "recording.ready",
-)
-
-
-def chosen(events: tuple[str, ...]) -> frozenset[str]:
-    """The types that *events* mean: types, and their first parts."""
-    return frozenset(kind for kind in WEBHOOK_TYPES if kind in events or kind.partition(".")[0] in events)
 
 
 @frozen(slots=True, kw_only=True)

@@ -31,16 +31,8 @@ LAYERS = (
     ("structure", "auth"),
     ("config",),
     ("ranges", "credentials", "database_url"),
-    (
-        "errors",
-        "events",
-        "names",
-        "units",
-        "log_ring",
-        "state_lock",
-        "origins",
-        "public_address",
-    ),
+    ("errors", "events", "names", "units", "log_ring", "state_lock", "origins"),
+    ("public_address", "webhook_types"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 

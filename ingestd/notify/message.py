@@ -9,8 +9,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from ingestd.config import WEBHOOK_TYPES, Webhook, chosen
+from ingestd.config import Webhook
 from ingestd.events import Event
+from ingestd.webhook_types import WEBHOOK_TYPES, chosen
 
 #: What of an event's data is told, by the first part of its type: what may be added to an event one day
 #: is not sent to others by itself.

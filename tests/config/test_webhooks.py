@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import WEBHOOK_TYPES, Webhook
+from ingestd.config import Webhook
+from ingestd.webhook_types import WEBHOOK_TYPES
 from tests.config.tools import load_text, problems
 
 SECRET = "whsec_c2VjcmV0LXRoYXQtaXMtbG9uZy1lbm91Z2gtZm9yLXVz"

@@ -71,6 +71,18 @@ async def test_the_life_of_a_delivery(tmp_path: Path, database: Database) -> Non
         assert receiver.ids == [sent["event_id"]] * 2
 
 
+async def test_who_may(tmp_path: Path, database: Database) -> None:
+    """Looking needs ``read``, sending ``admin``."""
+    async with serving(database, tmp_path, "https://app.example.org") as (client, _, _events):
+        views = client.app.view_functions
+        needed = {
+            name.partition(".")[2]: view.__scope__ for name, view in views.items() if "webhooks." in name
+        }
+    assert needed == {
+        "endpoints": "read", "deliveries": "read", "delivery": "read", "redeliver": "admin", "test": "admin",
+    }  # fmt: skip
+
+
 async def test_pages(tmp_path: Path, database: Database) -> None:
     async with receiving(Receiver()) as url, serving(database, tmp_path, url) as (client, told, events):
         for _ in range(3):

@@ -16,7 +16,7 @@ from typing import IO
 
 import pytest
 
-from ingestd.config import WEBHOOK_TYPES, Notify, Webhook
+from ingestd.config import Notify, Webhook
 from ingestd.control.webhooks import delivery_json, endpoint_json
 from ingestd.credentials import read_signing_secrets
 from ingestd.events import Event
@@ -25,6 +25,7 @@ from ingestd.notify.guard import Resolver
 from ingestd.notify.message import TEST, Message
 from ingestd.notify.post import Poster
 from ingestd.notify.signature import signed_headers
+from ingestd.webhook_types import WEBHOOK_TYPES
 from tests.notify.tools import OTHER_SECRET, SECRET, delivery, eventually, secret_file, webhook
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text("utf-8")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import WEBHOOK_TYPES
 from ingestd.events import Event
 from ingestd.notify.message import Message, stream_of, wanted
+from ingestd.webhook_types import WEBHOOK_TYPES
 from tests.notify.tools import webhook
 
 DATA = {
