@@ -82,7 +82,14 @@ async def test_the_life_of_a_stream_is_told(running: Daemon) -> None:
         call(running, "DELETE", "/v1/streams/told")
         found = follower.until("stream.deleted")
     kinds = [each["event"] for each in found]
-    wanted = ["stream.created", "stream.live", "recording.ready", "stream.ended", "stream.updated", "stream.deleted"]
+    wanted = [
+        "stream.created",
+        "stream.live",
+        "recording.ready",
+        "stream.ended",
+        "stream.updated",
+        "stream.deleted",
+    ]
     assert [kind for kind in kinds if kind in wanted and kind != "recording.ready"] == [
         kind for kind in wanted if kind != "recording.ready"
     ]
@@ -151,7 +158,9 @@ def test_head_says_what_get_would_and_ends(running: Daemon) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Daemon]:
     """A daemon that keeps ten events, for two clients."""
-    with daemon(tmp_path, '[[sinks]]\ntype = "hls"\n', control="events = 10\nmax_event_clients = 2\n") as made:
+    with daemon(
+        tmp_path, '[[sinks]]\ntype = "hls"\n', control="events = 10\nmax_event_clients = 2\n"
+    ) as made:
         yield made
 
 
