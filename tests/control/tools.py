@@ -46,7 +46,7 @@ def call(
     timeout: float = 15,
     **headers: str,
 ) -> Answer:
-    """One request; *body* is sent as JSON unless it is bytes. Underscores in names of *headers* are dashes."""
+    """One request; *body* is sent as JSON unless it is bytes. Underscores in *headers* are dashes."""
     address = daemon if isinstance(daemon, str) else daemon.control
     host, _, port = address.rpartition(":")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
