@@ -20,6 +20,8 @@ from tests.support.rtmps_server import RtmpServer
 
 #: Far more than any recovery takes: beyond it something does not come back.
 PATIENCE = 45.0
+#: Seconds for FFmpegs that a dead daemon has left; those that are stopped stay.
+_ORPHANS = 0.5
 
 
 @define(eq=False)
@@ -39,7 +41,7 @@ class Live:
     lives: list[Life] = field(factory=list)
     left: Left = field(factory=Left)
     _index: Index | None = None
-    _inherited: str | None = None  # the last segment that was listed when the life under way began
+    _inherited: str | None = None  # the last segment that is listed since the last life is over
 
     async def status(self) -> dict[str, Any]:
         """The stream's status now."""
@@ -81,6 +83,10 @@ class Live:
             self.note("state", f"the daemon's exit code is {self.daemon.exit_code}")
         # What the publisher was told is in the journal, too.
         self.lives.append(self._life(max(counted, self.publisher.acknowledged), listed))
+        with trio.move_on_after(_ORPHANS):
+            while self.left.alive():  # noqa: ASYNC110  other processes
+                await trio.sleep(0.01)
+        self._inherited = next(reversed(listed_in(self.daemon.playlist)), None)
 
     async def begin_life(self) -> None:
         """Start the daemon again, and wait until it is ready: then nothing may be left of the last life."""
@@ -89,7 +95,6 @@ class Live:
         for orphan in self.left.alive():
             self.note("processes", f"left by the last life: {orphan}")
         self.left.end()
-        self._inherited = next(reversed(listed_in(self.daemon.playlist)), None)
         self.look()
 
     def last_life(self, counted: int) -> Life:

@@ -21,10 +21,12 @@ from ingestd.ranges import (
     network,
     number_between,
     one_of,
+    one_of_types,
     origin_or_all,
     picture_size,
     rate_between,
     size_between,
+    stream_name,
     text_at_most,
     web_url,
 )
@@ -207,6 +209,17 @@ class SupervisorConfig:
     stall_timeout: Seconds = field(default=5.0, validator=duration_between("500ms", "10m"))
     stop_timeout: Seconds = field(default=5.0, validator=duration_between("100ms", "10m"))
 
+    def worst_recovery(self, patience: float) -> float:
+        """The longest that a network target may be without us, in seconds, though it could be reached again.
+
+        A stall is noticed after `stall_timeout`. Then each attempt of the round waits for its backoff and may
+        hang: for *patience*, the sink's own timeout, and for `stall_timeout`. The target comes back just as
+        the last of them fails, so `retry_failed_every` goes by too, and the next connects within *patience*.
+        """
+        hanging = patience + self.stall_timeout
+        round_ = sum(self.backoff) + len(self.backoff) * hanging
+        return self.stall_timeout + round_ + self.retry_failed_every + patience
+
 
 @frozen(slots=True, kw_only=True)
 class FfmpegConfig:
@@ -221,10 +234,88 @@ class LogConfig:
     keep: int = field(default=1000, validator=number_between(10, 10_000, zero="none"))
 
 
+#: What an endpoint can be told; see `ingestd.events` and ``docs/webhooks.md``.
+WEBHOOK_TYPES = (
+    "stream.live",
+    "stream.interrupted",
+    "stream.resumed",
+    "stream.ended",
+    "stream.failed",
+    "sink.failed",
+    "sink.recovered",
+    "recording.ready",
+)
+
+
+def chosen(events: tuple[str, ...]) -> frozenset[str]:
+    """The types that *events* mean: types, and their first parts."""
+    return frozenset(kind for kind in WEBHOOK_TYPES if kind in events or kind.partition(".")[0] in events)
+
+
+@frozen(slots=True, kw_only=True)
+class Notify:
+    """How all webhooks are delivered: `ingestd.notify`."""
+
+    retry_for: Seconds = field(default=86_400.0, validator=duration_between("1m", "30d"))
+    # the last one again and again
+    backoff: tuple[Seconds, ...] = field(
+        default=(5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0),
+        validator=each(duration_between("10ms", "1d"), at_most=100),
+    )
+    # of each endpoint
+    max_pending: int = field(default=2000, validator=number_between(10, 100_000))
+    concurrency: int = field(default=4, validator=number_between(1, 64))
+    keep_for: Seconds = field(default=7 * 86_400.0, validator=duration_between("1h", "3650d"))
+    keep: int = field(default=100_000, validator=number_between(100, 10_000_000))
+
+
+@frozen(slots=True, kw_only=True)
+class Webhook:
+    """One ``[[webhooks]]``: who is told of what. The *url* may be a secret itself."""
+
+    name: str
+    url: str = field(repr=False)
+    secret_file: KeyFile
+    events: tuple[str, ...] = field(
+        default=WEBHOOK_TYPES, validator=each(one_of_types(WEBHOOK_TYPES), at_most=100)
+    )
+    streams: tuple[str, ...] = field(default=(), validator=each(stream_name, at_most=1000, at_least=0))
+    allow_private: bool = False
+    timeout: Seconds = field(default=15.0, validator=duration_between("100ms", "1m"))
+
+
 @frozen(slots=True, kw_only=True)
 class Shutdown:
     timeout: Seconds = field(default=20.0, validator=duration_between("1s", "1h"))
     sessions: Literal["end", "hand_over"] = "end"
+
+
+@frozen(slots=True, kw_only=True)
+class MuxConfig:
+    """Mux's API. Without both token files no live stream is made there: `enabled`."""
+
+    token_id_file: KeyFile = ""
+    token_secret_file: KeyFile = ""
+    webhook_secret_file: KeyFile = ""
+    api: str = "https://api.mux.com"
+    latency_mode: Literal["standard", "reduced", "low"] = "standard"
+    # Mux's own default is 60 s, and none at all for reduced and low latency: so it is always sent
+    reconnect_window: Seconds = field(default=120.0, validator=duration_between("1s", "30m"))
+    playback_policy: Literal["public", "signed"] = "public"
+    active_within: Seconds = field(default=30.0, validator=duration_between("1s", "10m"))
+    poll_every: Seconds = field(default=30.0, validator=duration_between("1s", "1h", zero="never"))
+    timeout: Seconds = field(default=10.0, validator=duration_between("100ms", "2m"))
+    # of one call with all its attempts
+    deadline: Seconds = field(default=30.0, validator=duration_between("100ms", "10m"))
+    max_retries: int = field(default=4, validator=number_between(1, 20, zero="none"))
+    max_webhook: Bytes = field(default=256 * 2**10, validator=size_between("1KiB", "16MiB"))
+    remember_events: int = field(default=10_000, validator=number_between(1, 1_000_000))
+    hold_events: int = field(default=1000, validator=number_between(1, 100_000))
+    hold_for: Seconds = field(default=60.0, validator=duration_between("1s", "1h"))
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.token_id_file and self.token_secret_file)
 
 
 @frozen(slots=True, kw_only=True)
@@ -312,7 +403,10 @@ class Config:
     supervisor: SupervisorConfig = SupervisorConfig()
     ffmpeg: FfmpegConfig = FfmpegConfig()
     log: LogConfig = LogConfig()
+    notify: Notify = Notify()
     shutdown: Shutdown = Shutdown()
+    mux: MuxConfig = MuxConfig()
     pipelines_dir: Pipelines = Pipelines()
     streams: dict[str, StreamConfig] = Factory(dict)
+    webhooks: tuple[Webhook, ...] = ()
     pipelines: dict[str, Pipeline] = Factory(dict)

@@ -18,10 +18,12 @@ from ingestd.config import Config, KeyFile, Pipeline, StreamConfig
 from ingestd.credentials import CredentialError, read_sealing_keys, read_secret
 from ingestd.database_url import DatabaseUrlError, check_database_url
 from ingestd.errors import ConfigError
+from ingestd.mux_check import check_mux
 from ingestd.names import KEY, KEY_EXPECTED, NAME, NAME_EXPECTED
 from ingestd.pipeline_file import SinkTypes, check_files, load_pipeline
 from ingestd.problems import Report
 from ingestd.structure import did_you_mean, join, type_name, unknown_key
+from ingestd.webhook_file import load_webhooks
 
 _SECTIONS: dict[str, type[Any]] = {
     "ingest": config.Ingest,
@@ -34,9 +36,12 @@ _SECTIONS: dict[str, type[Any]] = {
     "supervisor": config.SupervisorConfig,
     "ffmpeg": config.FfmpegConfig,
     "log": config.LogConfig,
+    "notify": config.Notify,
     "shutdown": config.Shutdown,
+    "mux": config.MuxConfig,
     "pipelines": config.Pipelines,
 }
+_OTHERS = ("streams", "webhooks")
 
 
 @frozen(slots=True, kw_only=True)
@@ -67,6 +72,9 @@ def load(path: Path, sink_types: SinkTypes, found: Iterable[str] = ()) -> Config
     directory = base / sections.get("pipelines", config.Pipelines()).dir
     pipelines = _pipelines(path, directory, sink_types, report) if "pipelines" in sections else None
     streams = _streams(path, table.get("streams", {}), pipelines, report)
+    if "mux" in sections and "supervisor" in sections:
+        check_mux(path, sections["mux"], sections["supervisor"], pipelines or {}, report)
+    webhooks = load_webhooks(path, table.get("webhooks", []), report)
     usable = {name: pipeline for name, pipeline in (pipelines or {}).items() if pipeline is not None}
     for name in sorted({stream.pipeline for stream in streams.values()} & usable.keys()):
         check_files(report.shown(directory / f"{name}.toml"), usable[name], report)
@@ -78,6 +86,7 @@ def load(path: Path, sink_types: SinkTypes, found: Iterable[str] = ()) -> Config
         path=path.absolute(),
         pipelines_dir=config.Pipelines(dir=directory),
         streams=streams,
+        webhooks=webhooks,
         pipelines=usable,
         **sections,
     )
@@ -92,8 +101,8 @@ def _sections(path: Path, table: Mapping[str, Any], report: Report) -> dict[str,
     """The sections that are right, by name; one that the file leaves out has its defaults."""
     sections: dict[str, Any] = {}
     for name in table:
-        if name not in _SECTIONS and name != "streams":
-            report.add(path, join("", name), unknown_key(name, [*_SECTIONS, "streams"]))
+        if name not in _SECTIONS and name not in _OTHERS:
+            report.add(path, join("", name), unknown_key(name, [*_SECTIONS, *_OTHERS]))
     for name, kind in _SECTIONS.items():
         section = report.structure(path, name, table.get(name, {}), kind)
         if section is not None:

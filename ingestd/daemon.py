@@ -6,6 +6,8 @@
      ├ loop lag          how late the event loop is (`ingestd.live.lag`)
      ├ retention         old recordings go (`ingestd.live.retention`)
      ├ registry          streams, sessions and recordings into the database (`ingestd.registry`)
+     ├ Mux               webhooks and warnings, where it is used (`ingestd.mux`)
+     ├ webhooks          what happened, told to endpoints (`ingestd.notify`)
      ├ sessions          one a live stream (`ingestd.live.session`)
      ├ ingest listener   WebSocket publishers (`ingestd.sources.websocket`)
      └ control listener  HTTP (`ingestd.control`)
@@ -45,6 +47,8 @@ from ingestd.live.revival import revive
 from ingestd.live.session import Session
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
+from ingestd.mux.service import open_mux
+from ingestd.notify.webhooks import Webhooks
 from ingestd.registry.database import DatabaseRefused
 from ingestd.registry.registry import Registry
 from ingestd.registry.seal import SealError
@@ -55,6 +59,8 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that the database may take at the end; what it does not take then is written by the next daemon.
 _PATIENCE = 5.0
+#: Seconds that endpoints may take to hear of the end; what they do not, the next daemon tells them.
+_LAST_WORDS = 2.0
 
 
 @frozen(slots=True)
@@ -89,8 +95,8 @@ async def serve(
     """Run until SIGTERM, SIGINT or `Running.stop`; then end every session within ``shutdown.timeout``.
 
     *ring* has the log events that ``/v1/logs`` shows (from `ingestd.logs.configure`).
-    Raises `FfmpegMissing`, `StateUnusable`, `RegistryUnusable` and `CannotListen`. On return no process and no task of
-    it is left.
+    Raises `FfmpegMissing`, `StateUnusable`, `RegistryUnusable` and `CannotListen`. On return no process and
+    no task of it is left.
     """
     state = config.storage.state_dir
     with ExitStack() as held:
@@ -155,9 +161,15 @@ async def _run(
         await registry.open()
     except (DatabaseRefused, SealError) as error:
         raise RegistryUnusable(f"database: {error}") from error
+    webhooks = Webhooks.of(config, registry.database, events)
+    services.start_soon(webhooks.run)
     services.start_soon(retain_forever, config, directory, events)
     try:
-        async with open_authority(config) as authority, trio.open_nursery() as sessions:
+        async with (
+            open_authority(config) as authority,
+            open_mux(config, directory, events) as mux,
+            trio.open_nursery() as sessions,
+        ):
             streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)
             revived = await revive(config, directory, ffmpeg.path, writer, events)
             # Before anybody can publish it is known what a dead daemon left; finishing it holds nobody up.
@@ -168,7 +180,7 @@ async def _run(
             services.start_soon(history.run)
             services.start_soon(registry.run, history.live, OnDisk(config, directory))
             links, ending = Links(config), trio.Event()
-            app = create_app(streams, registry, ring, lag, authority, links, ending)
+            app = create_app(streams, registry, ring, lag, authority, links, ending, webhooks, mux)
             bind = config.control.bind
             serving = services.start(server.serve, app, bind, ending)
             control = addresses(await _listen("control", bind, serving))
@@ -182,6 +194,7 @@ async def _run(
             streams.drain()
             # A session ends itself within shutdown.timeout; this holds should that fail.
             sessions.cancel_scope.deadline = trio.current_time() + config.shutdown.timeout + 5
+        await webhooks.drain(_LAST_WORDS)
     finally:
         # What the last sessions had to tell is still to be written.
         await registry.close(_PATIENCE)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from ingestd.names import NAME, NAME_EXPECTED
 from ingestd.origins import parse_origin
 from ingestd.units import (
     format_duration,
@@ -53,6 +54,23 @@ def one_of(*allowed: int) -> Validator:
             raise ValueError(f"expected one of {', '.join(map(str, allowed))}; got {_show_number(value)}")
 
     return validate
+
+
+def one_of_types(known: tuple[str, ...]) -> Validator:
+    """One of the dotted names *known*, or the first part of some."""
+
+    def validate(_instance: Any, _attribute: Any, value: str) -> None:
+        firsts = tuple(dict.fromkeys(name.partition(".")[0] for name in known))
+        if value not in known + firsts:
+            raise ValueError(f"expected one of {', '.join(known)}, or {', '.join(firsts)} for all of a kind")
+
+    return validate
+
+
+def stream_name(_instance: Any, _attribute: Any, value: str) -> None:
+    """What a stream may be called."""
+    if NAME.fullmatch(value) is None:
+        raise ValueError(NAME_EXPECTED)
 
 
 def picture_size(_instance: Any, _attribute: Any, value: Any) -> None:

@@ -21,16 +21,26 @@ LAYERS = (
     ("doctor",),
     ("daemon", "client", "testcard"),
     ("control", "sources"),
+    ("mux", "notify"),
     ("live",),
     ("sinks",),
     ("registry", "media"),
     ("config_file", "logs"),
-    ("pipeline_file",),
+    ("pipeline_file", "mux_check", "webhook_file"),
     ("problems",),
     ("structure", "auth"),
     ("config",),
     ("ranges", "credentials", "database_url"),
-    ("errors", "events", "names", "units", "log_ring", "state_lock", "origins"),
+    (
+        "errors",
+        "events",
+        "names",
+        "units",
+        "log_ring",
+        "state_lock",
+        "origins",
+        "public_address",
+    ),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 
@@ -152,7 +162,10 @@ def test_only_the_daemon_knows_listeners(sources: Sources) -> None:
 
 def test_control_knows_sessions_but_not_ffmpeg(sources: Sources) -> None:
     known = {group(t) for m in sources if group(m) == "control" for t in imports(m, sources) if t in sources}
-    assert known <= {"", "control", "live", "config", "errors", "names", "registry", "log_ring", "auth"}
+    assert known <= {
+        "", "control", "live", "mux", "config", "errors", "names", "registry", "log_ring", "auth", "events",
+        "notify",
+    }  # fmt: skip
 
 
 def test_no_module_is_long(sources: Sources) -> None:

@@ -16,6 +16,7 @@ from msgspec import UNSET
 from sqlalchemy import Connection
 
 from ingestd.config import Pipeline
+from ingestd.control.at_mux import AtMux
 from ingestd.control.errors import Refusal
 from ingestd.control.shapes import NewStream, NewTarget, StreamChange
 from ingestd.control.validation import wrong
@@ -37,6 +38,7 @@ class Desk:
 
     streams: Streams
     registry: Registry
+    at_mux: AtMux = AtMux(None)
     _locks: dict[str, trio.Lock] = field(factory=dict)
 
     def get(self, name: str) -> Stream:
@@ -69,8 +71,10 @@ class Desk:
                 enabled=wanted.enabled, created=now, updated=now, title=wanted.title,
                 labels=dict(wanted.labels), targets=targets,
             )  # fmt: skip
+            sink = self.at_mux.check(pipeline, stream, wanted.mux)
             try:
-                await self.registry.add(stream, also(stream, key) if also is not None else None)
+                async with self.at_mux.creating(stream, sink, wanted.mux) as stream:
+                    await self.registry.add(stream, also(stream, key) if also is not None else None)
             except StreamTaken as error:
                 if wanted.name is not None:
                     raise Refusal(409, str(error)) from None
@@ -100,14 +104,14 @@ class Desk:
                 stream = evolve(stream, title=wanted.title)
             if wanted.labels is not UNSET:
                 stream = evolve(stream, labels=dict(wanted.labels))
-            if wanted.enabled is not UNSET:
-                stream = evolve(stream, enabled=wanted.enabled)
+            if wanted.enabled is not UNSET and wanted.enabled != stream.enabled:
+                return await self._enable(stream, enabled=wanted.enabled)
             return await self._keep(stream)
 
     async def enable(self, name: str, *, enabled: bool) -> Stream:
         """Let the stream be published, or not: then its session ends."""
         async with self._alone(name):
-            return await self._keep(evolve(self.get(name), enabled=enabled))
+            return await self._enable(self.get(name), enabled=enabled)
 
     async def reset_key(self, name: str) -> tuple[Stream, str]:
         """A new publish key; the old one is worth nothing any more, so that its publisher goes."""
@@ -115,6 +119,7 @@ class Desk:
             stream = self.get(name)
             self._not_declared(stream, "its key")
             key = make_key()
+            stream = await self.at_mux.reset_key(stream)
             stream = await self._keep(evolve(stream, key_sha256=digest(key)), key="reset")
         self.streams.end(name, "the stream key was changed", UNKNOWN_KEY)
         return stream, key
@@ -122,12 +127,14 @@ class Desk:
     async def delete(self, name: str) -> None:
         """Forget the stream and end its session; sessions and recordings stay."""
         async with self._alone(name):
-            self._not_declared(self.get(name), "the stream")
+            stream = self.get(name)
+            self._not_declared(stream, "the stream")
             await self.registry.drop(name)
             log.info("stream_deleted", stream=name)
             self.streams.events.tell("stream.deleted", name)
             self.streams.end(name, "the stream was deleted", UNKNOWN_KEY)
             self.streams.forget(name)
+            await self.at_mux.delete(stream)
 
     def stop(self, name: str) -> Stream:
         """End its session in order; its publisher may begin another one."""
@@ -147,6 +154,15 @@ class Desk:
             raise Refusal(404, f'the running session has no sink "{sink}"')
         if not self.streams.restart(name, sink):
             raise Refusal(409, "this sink has no FFmpeg to begin anew: it has ended, or needs none")
+        return stream
+
+    async def _enable(self, stream: Stream, *, enabled: bool) -> Stream:
+        # Mux is open before we are, and closed after us: it cuts off what is being pushed.
+        if enabled:
+            await self.at_mux.enable(stream, enabled=True)
+        stream = await self._keep(evolve(stream, enabled=enabled))
+        if not enabled:
+            await self.at_mux.enable(stream, enabled=False)
         return stream
 
     async def _keep(self, stream: Stream, **told: object) -> Stream:

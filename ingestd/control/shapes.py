@@ -41,6 +41,28 @@ class NewTarget(Struct, forbid_unknown_fields=True):
 Targets = Annotated[list[NewTarget], Meta(max_length=32)]
 
 
+class NewMux(Struct, forbid_unknown_fields=True):
+    """How the live stream at Mux is made; what is left out is as `[mux]` has it."""
+
+    latency_mode: Literal["standard", "reduced", "low"] | None = None
+    reconnect_window: Annotated[float, Meta(ge=1, le=1800, description="Seconds.")] | None = None
+    playback_policy: Literal["public", "signed"] | None = None
+
+
+class NewSimulcast(Struct, forbid_unknown_fields=True):
+    """Where Mux is to push a live stream on to."""
+
+    url: Annotated[str, Meta(pattern=r"^rtmps?://[!-~]+$", max_length=1024)]
+    key: Annotated[str, Meta(pattern=r"^[!-~]{1,1024}$", max_length=1024)]
+
+
+class SimulcastTold(Struct):
+    """One such target."""
+
+    id: str
+    status: str
+
+
 class NewStream(Struct, forbid_unknown_fields=True):
     """All may be left out: the name is then made up, the pipeline is `control.pipeline`."""
 
@@ -50,6 +72,7 @@ class NewStream(Struct, forbid_unknown_fields=True):
     labels: Labels = {}
     targets: Targets = []
     enabled: bool = True
+    mux: NewMux | None = None
 
 
 class StreamChange(Struct, forbid_unknown_fields=True):
@@ -180,6 +203,61 @@ class PipelineList(Struct):
     """By id."""
 
     pipelines: list[PipelineTold]
+
+
+class WebhookTold(Struct):
+    """An endpoint of `[[webhooks]]`; `origin` is what of its URL is no secret. The counts are since the start."""
+
+    name: str
+    origin: str
+    events: list[str]
+    streams: list[str]
+    allow_private: bool
+    pending: int
+    delivered: int
+    failed: int
+    dropped: int
+    failing_since: Time | None
+    last_error: str | None
+
+
+class WebhookList(Struct):
+    """As they are in the file."""
+
+    webhooks: list[WebhookTold]
+
+
+class DeliveryListing(Struct, forbid_unknown_fields=True):
+    """Which deliveries to list."""
+
+    endpoint: Name | None = None
+    state: Literal["pending", "delivered", "failed"] | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class DeliveryTold(Struct):
+    """One event for one endpoint; `body` is what is sent, `next_attempt` null once it is settled."""
+
+    id: str
+    endpoint: str
+    event_id: str
+    type: str
+    state: Literal["pending", "delivered", "failed"]
+    created: Time
+    attempts: int
+    next_attempt: Time | None
+    last_status: int | None
+    last_error: str | None
+    delivered_at: Time | None
+    body: str
+
+
+class DeliveryList(Struct):
+    """The newest first; `next` is there when there are more."""
+
+    deliveries: list[DeliveryTold]
+    next: str | UnsetType = UNSET
 
 
 Health = Literal["ok"]

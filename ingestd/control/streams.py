@@ -16,7 +16,15 @@ from ingestd.control.contract import Answer, Routes, ok
 from ingestd.control.desk import Desk
 from ingestd.control.errors import Refusal
 from ingestd.control.links import Links
-from ingestd.control.shapes import CreatedStream, NewStream, StreamChange, StreamList, StreamListing
+from ingestd.control.shapes import (
+    CreatedStream,
+    NewSimulcast,
+    NewStream,
+    SimulcastTold,
+    StreamChange,
+    StreamList,
+    StreamListing,
+)
 from ingestd.live.shapes import StreamStatus
 from ingestd.live.status import stream_status
 from ingestd.registry.model import Policy, Stream
@@ -36,6 +44,8 @@ class Telling:
     def status(self, stream: Stream) -> StreamStatus:
         """The stream, its session, and where it plays."""
         status = stream_status(stream, self._desk.streams.sessions.get(stream.name))
+        if status["mux"] is not None:
+            status["mux"].update(self._desk.at_mux.standing(stream))  # type: ignore[typeddict-item]
         pipeline = self._desk.pipeline_of(stream)
         if pipeline is not None and any(sink.type == "hls" for sink in pipeline.sinks):
             url = self.links.playlist(stream.name)
@@ -168,6 +178,25 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
     async def restart(name: str, sink: str) -> StreamStatus:
         """Its FFmpeg is ended and begun again at once, as if it had not failed before."""
         return telling.status(desk.restart(name, sink))
+
+    @routes.post(
+        "/v1/streams/<name>/simulcast", "Have Mux push it on", scope="admin", body=NewSimulcast,
+        answers=[Answer(status=201, about="It is a target at Mux.", body=SimulcastTold)],
+        problems=(404, 409, 502, 503),
+    )  # fmt: skip
+    async def add_simulcast(name: str, body: NewSimulcast) -> tuple[SimulcastTold, int]:
+        """Only a stream with a live stream at Mux, and only while nothing is being pushed there."""
+        made = await desk.at_mux.add_simulcast(desk.get(name), body.url, body.key)
+        return SimulcastTold(made.id, made.status), 201
+
+    @routes.route(
+        "delete", "/v1/streams/<name>/simulcast/<target>", "Have Mux push it on no more", scope="admin",
+        answers=[gone], problems=(404, 409, 502, 503),
+    )  # fmt: skip
+    async def remove_simulcast(name: str, target: str) -> tuple[None, int]:
+        """Only while nothing is being pushed."""
+        await desk.at_mux.remove_simulcast(desk.get(name), target)
+        return None, 204
 
     return routes.blueprint
 

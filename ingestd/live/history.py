@@ -33,7 +33,7 @@ class History:
     ledger: Ledger
 
     async def run(self) -> None:
-        """Tell of all sessions now, of each as something happens to it, and of the others from time to time."""
+        """Tell of all sessions now and every few seconds, and of each as something happens to it."""
         self.streams.events.listen(self._hear)
         while True:
             for name in self.streams.names:
@@ -47,9 +47,9 @@ class History:
         return [(session.stream, session.id) for session in running if session is not None]
 
     def _hear(self, event: Event) -> None:
-        noun, _, what = event.type.partition(".")
         session = self.streams.sessions.get(event.stream)
-        if noun == "stream" and session is not None and session.id == event.data.get("session"):
+        own = session is not None and session.id == event.data.get("session")
+        if session is not None and own and event.type.startswith("stream."):
             self.ledger.session(session_row(session))
         elif event.type == "recording.ready":
             data = event.data

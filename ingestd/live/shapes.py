@@ -120,6 +120,11 @@ class MuxStatus(TypedDict):
     stream_id: str
     latency_mode: str
     reconnect_window: float
+    status: NotRequired[Annotated[str | None, Meta(description="What Mux said last; null: nothing yet.")]]
+    since: NotRequired[Time | None]
+    warning: NotRequired[
+        Annotated[str | None, Meta(description="What is pushed does not arrive, or the like.")]
+    ]
 
 
 class StreamStatus(TypedDict):

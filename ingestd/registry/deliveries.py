@@ -21,22 +21,22 @@ def add_deliveries(connection: Connection, deliveries: Iterable[Delivery]) -> in
     return sum(insert_new(connection, _table, asdict(delivery)) for delivery in deliveries)
 
 
-def due_deliveries(connection: Connection, now: float, limit: int = 100) -> list[Delivery]:
-    """At most *limit* of those whose next attempt is at *now* or was before, the longest overdue first."""
+def pending_deliveries(connection: Connection, endpoint: str, limit: int) -> list[Delivery]:
+    """At most *limit* that wait for *endpoint*, the oldest first, whether they are due or not."""
     rows = (
         select(_table)
-        .where(_table.c.state == "pending", _table.c.next_attempt <= now)
-        .order_by(_table.c.next_attempt, _table.c.created, _table.c.id)
+        .where(_table.c.state == "pending", _table.c.endpoint == endpoint)
+        .order_by(_table.c.created, _table.c.id)
         .limit(limit)
     )
     return [_delivery(row) for row in connection.execute(rows)]
 
 
-def next_delivery(connection: Connection) -> float | None:
-    """When the next attempt is due; None where none is."""
-    pending = select(func.min(_table.c.next_attempt)).where(_table.c.state == "pending")
-    due: float | None = connection.execute(pending).scalar_one()
-    return due
+def abandon_deliveries(connection: Connection, endpoints: Iterable[str], error: str) -> int:
+    """Give up what waits for others than *endpoints*, with *error* as the reason; how many that were."""
+    gone = _table.c.endpoint.not_in(list(endpoints))
+    values = {"state": "failed", "last_error": error}
+    return connection.execute(update(_table).where(_table.c.state == "pending", gone).values(values)).rowcount
 
 
 def change_delivery(connection: Connection, delivery: Delivery) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from attrs import asdict
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from ingestd.registry import tables
 from ingestd.registry.model import SessionRow
 from ingestd.registry.paging import Page, newest_first
-from ingestd.registry.upsert import upsert
+from ingestd.registry.upsert import Excluded, upsert
 
 _table = tables.sessions
 
@@ -20,8 +20,11 @@ LOST = "the daemon died, and nothing was left of the session to go on with"
 
 
 def keep_sessions(connection: Connection, rows: Iterable[SessionRow]) -> None:
-    """Store *rows*, each in place of the one of its stream and id, unless that was updated later."""
-    upsert(connection, _table, [asdict(row) for row in rows], "stream", "id", newer="updated")
+    """Store *rows*, each in place of the one of its stream and id.
+
+    One that is on air does not take the place of one that has ended and was updated later.
+    """
+    upsert(connection, _table, [asdict(row) for row in rows], "stream", "id", where=_goes_on)
 
 
 def find_session(connection: Connection, stream: str, session: str) -> SessionRow | None:
@@ -96,6 +99,11 @@ def count_on_air(connection: Connection) -> int:
     return connection.execute(
         select(func.count()).select_from(_table).where(_table.c.ended.is_(None))
     ).scalar_one()
+
+
+def _goes_on(new: Excluded) -> ColumnElement[bool]:
+    # Not by time alone: a clock that was put back must not keep a session from ending.
+    return new.ended.is_not(None) | _table.c.ended.is_(None) | (new.updated >= _table.c.updated)
 
 
 def _session(row: Any) -> SessionRow:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy.sql.elements import KeyedColumnElement
+
+#: The columns of the row that was to be inserted.
+Excluded: TypeAlias = ReadOnlyColumnCollection[str, KeyedColumnElement[Any]]
 
 
 def upsert(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *key: str, newer: str = ""
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    *key: str,
+    where: Callable[[Excluded], ColumnElement[bool]] | None = None,
 ) -> None:
     """Add *rows* to *table*; where there is a row of the same *key*, the new one takes its place.
 
-    With *newer*, a column, it does so only where it has at least as much there.
+    With *where*, which is given the new one's columns, it does so only where that holds.
     """
     if rows:
         statement = _insert(connection, table)
         others = {name: statement.excluded[name] for name in rows[0] if name not in key}
-        where = statement.excluded[newer] >= table.c[newer] if newer else None
+        condition = where(statement.excluded) if where else None
         connection.execute(
-            statement.on_conflict_do_update(index_elements=key, set_=others, where=where), rows
+            statement.on_conflict_do_update(index_elements=key, set_=others, where=condition), rows
         )
 
 

@@ -16,10 +16,10 @@ import trio
 from attrs import frozen
 from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
 
-from ingestd.auth.gate import Gate
+from ingestd.auth.gate import REFUSED, Gate
 from ingestd.config import Address, Ingest
 from ingestd.errors import PublishRefused
-from ingestd.live.publication import Admission
+from ingestd.live.publication import Admission, Publication, Resume
 from ingestd.origins import parse_origin
 from ingestd.sources.framing import FrameWatch
 from ingestd.sources.protocol import MAX_TEXT, Violation
@@ -189,27 +189,31 @@ class _Receiver:
         connection = await request.accept(subprotocol=upgrade.subprotocol)
         if upgrade.subprotocol is None:
             key = upgrade.key or ""
-            await self._pass(key, visitor)
-            publication = self._admission.admit(key, visitor.remote)
+            publication = await self._enter(key, visitor)
             return Publisher(self._config, connection, wire, publication, secrets)
         wire.farewell = farewell
         with self._one_handshake():
             opening = await read_open(connection, wire, secrets, self._config.handshake_timeout)
         key = _one_key(upgrade.key, opening.key)
-        await self._pass(key, visitor)
-        publication = self._admission.admit(key, visitor.remote, numbered=True, resume=opening.resume)
+        publication = await self._enter(key, visitor, numbered=True, resume=opening.resume)
         return ResumablePublisher(self._config, connection, wire, publication, secrets, opening)
 
-    async def _pass(self, key: str, visitor: _Visitor) -> None:
-        """Through the gate, or raise `PublishRefused`."""
+    async def _enter(
+        self, key: str, visitor: _Visitor, *, numbered: bool = False, resume: Resume | None = None
+    ) -> Publication:
+        """Through the gate and into a session. Raises `PublishRefused`."""
         gate = self._gate
         gate.hold_back(visitor.address)
         stream = self._admission.stream_of(key)
-        if stream is None:
-            gate.failed(visitor.address)
-            return  # to be told as the admission does
-        with self._one_handshake():
-            await gate.ask(stream, key, visitor.address)
+        if stream is not None:
+            with self._one_handshake():
+                await gate.ask(stream, key, visitor.address)
+        try:
+            return self._admission.admit(key, visitor.remote, numbered=numbered, resume=resume)
+        except PublishRefused as refusal:
+            if refusal.code == REFUSED:
+                gate.failed(visitor.address)
+            raise
 
 
 def _one_key(*keys: str | None) -> str:

@@ -25,6 +25,7 @@ from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
+from ingestd.notify.webhooks import Webhooks
 from ingestd.registry.registry import Registry
 from ingestd.sinks import SINKS
 
@@ -91,8 +92,10 @@ async def listener(
             registry = Registry.of(config)
             await registry.open()
             streams = Streams(config, registry.directory, "ffmpeg", cast(JournalWriter, None), nursery)
-            ending = trio.Event()
-            app = create_app(streams, registry, LogRing(10), LoopLag(), authority, Links(config), ending)
+            ending, told = trio.Event(), Webhooks.of(config, registry.database, streams.events)
+            app = create_app(
+                streams, registry, LogRing(10), LoopLag(), authority, Links(config), ending, told
+            )
             routes(app)
             listeners = await nursery.start(server.serve, app, config.control.bind, ending)
             host, port = listeners[0].socket.getsockname()[:2]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.config import Audio, Config, Video
+from ingestd.config import Audio, Config, Video, Webhook
 from ingestd.config_file import load
 from ingestd.errors import ConfigError
 from ingestd.sinks import SINKS
@@ -29,7 +29,7 @@ _TABLES = {
     field.name.removesuffix("_dir"): keys(type(field.default))
     for field in attrs.fields(Config)
     if attrs.has(type(field.default))
-} | {"streams.demo": ["key", "key_file", "pipeline"]}
+} | {"streams.demo": ["key", "key_file", "pipeline"], "[webhooks]": keys(Webhook)}
 _OPTIONS = sorted({key for kind in SINKS.values() for key in keys(kind)})
 
 scalars = st.one_of(

@@ -13,8 +13,8 @@ MAIN = [
     ("[ingst]\n", 'ingst: unknown key, did you mean "ingest"?'),
     (
         "[zzz]\n",
-        "zzz: unknown key; known: auth, control, database, ffmpeg, hub, ingest, journal, log, pipelines, shutdown, "
-        "storage, streams, supervisor",
+        "zzz: unknown key; known: auth, control, database, ffmpeg, hub, ingest, journal, log, mux, notify, "
+        "pipelines, shutdown, storage, streams, supervisor, webhooks",
     ),
     ('[ingest]\nBind = "x"', 'ingest.Bind: unknown key, did you mean "bind"?'),
     ('[storage]\nwhere = "x"', "storage.where: unknown key; known: state_dir"),

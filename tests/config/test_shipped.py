@@ -71,6 +71,14 @@ def test_every_key_of_the_main_file_is_shown() -> None:
     assert {section: set(table) for section, table in shown.items()} == declared
 
 
+def test_every_key_of_a_webhook_is_shown() -> None:
+    """The example has each once, and what it says are the defaults."""
+    text = "\n".join(re.findall(r"^#   (.*)$", (ROOT / "ingestd.toml").read_text("utf-8"), re.MULTILINE))
+    [table] = tomllib.loads(text)["webhooks"]
+    assert set(table) == keys(config.Webhook)
+    assert (table["allow_private"], table["timeout"]) == (False, "15s")
+
+
 def test_every_key_of_a_pipeline_is_shown() -> None:
     """hls.toml shows the video and audio keys; each sink's are shown where the sink is first used."""
     shown = uncommented(ROOT / "pipelines" / "hls.toml")

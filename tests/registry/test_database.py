@@ -7,7 +7,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,13 @@ from ingestd.registry.database import Database, DatabaseRefused, DatabaseUnavail
 from ingestd.registry.migrations import migrate
 from ingestd.registry.sessions import count_on_air, keep_sessions
 from tests.registry.tools import locked, session
-from tests.support.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    """A server that the test may stop."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture
-async def away(own_postgres: Postgres, tmp_path: Path) -> AsyncIterator[Database]:
+async def away(own_url: str, tmp_path: Path) -> AsyncIterator[Database]:
     """An open database at a server that the test may stop."""
-    database = Database(own_postgres.url(), tmp_path, timeout=0.4)
+    database = Database(own_url, tmp_path, timeout=0.4)
     await database.open(migrate)
     yield database
     await database.close()
@@ -297,9 +290,7 @@ async def test_a_frozen_server_is_not_waited_for(own_postgres: Postgres, away: D
                 await trio.sleep(0.05)
 
 
-async def test_a_lock_in_the_server_is_waited_for_so_long(database: Database, url: str) -> None:
-    if not url:
-        return  # SQLite's is above
+async def test_a_lock_in_the_server_is_waited_for_so_long(away: Database) -> None:
     held, go_on = threading.Event(), threading.Event()
 
     def hold(connection: Connection) -> None:
@@ -308,10 +299,10 @@ async def test_a_lock_in_the_server_is_waited_for_so_long(database: Database, ur
         go_on.wait(5)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(database.run, hold)
+        nursery.start_soon(away.run, hold)
         await trio.to_thread.run_sync(held.wait)
         with pytest.raises(DatabaseUnavailable, match="timeout"):
-            await database.run(keep_sessions, [session()])
+            await away.run(keep_sessions, [session()])
         go_on.set()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
@@ -23,7 +23,7 @@ from ingestd.registry.recordings import list_recordings
 from ingestd.registry.sessions import find_session, list_sessions
 from ingestd.registry.unwritten import load_rows
 from tests.registry.tools import locked, recording, session
-from tests.support.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres
 
 
 @asynccontextmanager
@@ -83,15 +83,11 @@ async def test_a_locked_database_delays_and_loses_nothing(tmp_path: Path) -> Non
     await database.close()
 
 
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
-
-
-async def test_a_server_that_comes_back_gets_all(own_postgres: Postgres, tmp_path: Path) -> None:
+async def test_a_server_that_comes_back_gets_all(
+    own_postgres: Postgres, own_url: str, tmp_path: Path
+) -> None:
     """What was told before, while and after it was away."""
-    database = Database(own_postgres.url(), tmp_path, timeout=0.3)
+    database = Database(own_url, tmp_path, timeout=0.3)
     await database.open(migrate)
     async with running(database, tmp_path) as ledger:
         ledger.session(session(1))
@@ -108,10 +104,10 @@ async def test_a_server_that_comes_back_gets_all(own_postgres: Postgres, tmp_pat
 
 
 async def test_it_notices_that_the_database_is_back_with_nothing_to_write(
-    own_postgres: Postgres, tmp_path: Path
+    own_postgres: Postgres, own_url: str, tmp_path: Path
 ) -> None:
     """Somebody else's call has failed; nobody has to call again."""
-    database = Database(own_postgres.url(), tmp_path, timeout=0.3)
+    database = Database(own_url, tmp_path, timeout=0.3)
     await database.open(migrate)
     async with running(database, tmp_path):
         own_postgres.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import pytest
 import trio
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from ingestd.registry.database import Database, DatabaseRefused, DatabaseUnavailable
-from ingestd.registry.migrations import current, migrate, newest
+from ingestd.registry.migrations import REVISIONS, current, migrate, newest
+from ingestd.registry.migrations.upgrade import configuration, upgrade
 from ingestd.registry.tables import metadata
 
 
@@ -37,19 +41,35 @@ def names(connection: Connection) -> set[str | None]:
     return found
 
 
-def made_without_migrations(connection: Connection) -> set[str | None]:
-    metadata.create_all(connection)
-    return names(connection)
+def made_by_migrations(connection: Connection) -> tuple[list[object], set[str | None], str | None]:
+    upgrade(connection)
+    return differences(connection), names(connection), current(connection)
 
 
-async def test_the_migrations_make_the_tables(
-    database: Database, connect: Callable[[], Database], tmp_path: Path
-) -> None:
-    """Types, columns, indexes and constraints are those of the tables, down to their names."""
+async def test_the_migrations_make_the_tables(database: Database, empty: Database) -> None:
+    """Types, columns, indexes and constraints are those of a database that was empty, down to their names."""
     assert await database.read(differences) == []
-    expected = Database(f"sqlite:///{tmp_path}/plain.db", tmp_path)
-    assert await database.read(names) == await expected.open(made_without_migrations)
-    await expected.close()
+    found = await empty.open(made_by_migrations)
+    assert found == ([], await database.read(names), newest())
+    await empty.close()
+
+
+def test_the_versions_are_in_their_order() -> None:
+    """Each goes on from the one before; none is missing from `REVISIONS`."""
+    script = ScriptDirectory.from_config(configuration())
+    assert tuple(each.revision for each in reversed(list(script.walk_revisions()))) == REVISIONS
+    assert script.get_current_head() == newest()
+
+
+def test_alembic_is_not_loaded_where_there_is_nothing_to_migrate(tmp_path: Path) -> None:
+    """It would take a third of the daemon's memory and start."""
+    code = (
+        "import sys, trio; from pathlib import Path; "
+        "from ingestd.registry.database import Database; from ingestd.registry.migrations import migrate; "
+        f"base = Database('', Path({str(tmp_path)!r})); trio.run(base.open, migrate); "
+        "sys.exit('alembic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 async def test_migrating_again_changes_nothing(database: Database) -> None:

@@ -18,14 +18,14 @@ from sqlalchemy import Connection, text
 
 from ingestd.registry.database import Database, NotStorable
 from ingestd.registry.deliveries import (
+    abandon_deliveries,
     add_deliveries,
     change_delivery,
     count_pending,
     drop_deliveries,
-    due_deliveries,
     find_delivery,
     list_deliveries,
-    next_delivery,
+    pending_deliveries,
 )
 from ingestd.registry.directory import Directory, StreamTaken
 from ingestd.registry.migrations import migrate
@@ -206,12 +206,21 @@ def count(connection: Connection, table: str) -> int:
 # Sessions
 
 
-async def test_a_session_is_not_taken_back_in_time(database: Database) -> None:
-    """A row that comes late, from a file for instance, does not undo a newer one."""
+async def test_a_session_that_has_ended_is_not_taken_back_in_time(database: Database) -> None:
+    """A row that comes late, from a file for instance, does not put it on air; one that is newer does."""
     ended = session(state="ended", ended=5.0, updated=5.0)
     await database.run(keep_sessions, [ended])
-    await database.run(keep_sessions, [session()])
+    await database.run(keep_sessions, [session(updated=4.9)])
     assert await database.read(find_session, "booth", "s1") == ended
+    await database.run(keep_sessions, [session(updated=5.0)])
+    assert await database.read(find_session, "booth", "s1") == session(updated=5.0)
+
+
+async def test_a_clock_that_was_put_back_keeps_no_session_on_air(database: Database) -> None:
+    await database.run(keep_sessions, [session(updated=5000.0)])
+    for row in (session(chunks=9, updated=1400.0), session(state="ended", ended=1500.0, updated=1500.0)):
+        await database.run(keep_sessions, [row])
+        assert await database.read(find_session, "booth", "s1") == row
 
 
 async def test_two_streams_may_begin_a_session_at_the_same_moment(database: Database) -> None:
@@ -290,24 +299,37 @@ async def test_an_event_is_delivered_once_to_each_endpoint(database: Database) -
     assert await database.read(count_pending) == 2
 
 
-async def test_what_is_due_comes_first_come_first(database: Database) -> None:
-    later = delivery(9)
-    await database.run(add_deliveries, [later, delivery(3), delivery(2), delivery(1, state="failed")])
-    assert await database.read(due_deliveries, 8.0) == [delivery(2), delivery(3)]
-    assert await database.read(due_deliveries, 9.0, 1) == [delivery(2)]
-    assert await database.read(next_delivery) == 2.0
+async def test_what_waits_comes_oldest_first(database: Database) -> None:
+    """By endpoint, whenever its next attempt is."""
+    other, sooner = delivery(1, "other"), delivery(9, next_attempt=0.5)
+    rows = [sooner, delivery(3), delivery(2), delivery(1, state="failed"), other]
+    await database.run(add_deliveries, rows)
+    assert await database.read(pending_deliveries, "app", 10) == [delivery(2), delivery(3), sooner]
+    assert await database.read(pending_deliveries, "app", 2) == [delivery(2), delivery(3)]
     done = delivery(2, state="delivered", attempts=1, last_status=204, delivered_at=8.5)
     assert await database.run(change_delivery, done)
     assert not await database.run(change_delivery, delivery(77))
-    assert await database.read(next_delivery) == 3.0
+    assert await database.read(pending_deliveries, "app", 10) == [delivery(3), sooner]
     assert await database.read(find_delivery, done.id) == done
     newest = await database.read(partial(list_deliveries, state="delivered", endpoint="app", limit=5))
     assert newest.items == (done,)
 
 
+async def test_what_waits_for_endpoints_that_are_gone_is_given_up(database: Database) -> None:
+    """With the reason; where there is no endpoint any more, all of it."""
+    await database.run(
+        add_deliveries, [delivery(1), delivery(2, "gone"), delivery(3, "gone", state="delivered")]
+    )
+    assert await database.run(abandon_deliveries, ["app"], "no more") == 1
+    given_up = await database.read(find_delivery, "gone-2")
+    assert given_up == delivery(2, "gone", state="failed", last_error="no more")
+    assert await database.run(abandon_deliveries, [], "no more") == 1
+    assert await database.read(count_pending) == 0
+
+
 async def test_old_deliveries_go_and_those_that_wait_stay(database: Database) -> None:
     await database.run(add_deliveries, [delivery(n, state="failed") for n in range(10)] + [delivery(90)])
-    assert await database.read(next_delivery) == 90.0
+    assert await database.read(count_pending) == 1
     assert await database.run(drop_deliveries, 4.0) == 4
     assert await database.run(partial(drop_deliveries, keep=2), 0.0) == 4
     left = await database.read(list_deliveries)

@@ -15,8 +15,9 @@ from ingestd.auth.pages import Pages
 from ingestd.auth.proxies import Proxies
 from ingestd.auth.rates import Rates
 from ingestd.config import Auth
+from ingestd.errors import PublishRefused
 from tests.auth.serving import Answer, http_server
-from tests.sources.receiving import BINARY, KEY, QUIET, Receiver, frame, receiver
+from tests.sources.receiving import BINARY, KEY, QUIET, Door, Receiver, frame, receiver
 from tests.sources.speaking import text
 
 NONE = (0, 0.0)
@@ -106,6 +107,14 @@ async def test_right_keys_are_not_counted() -> None:
     async with receiver(gate=gate(failures=(1, 60.0))) as r:
         for _ in range(5):
             await r.publisher()
+
+
+async def test_other_refusals_are_not_counted() -> None:
+    """A right key whose stream is live already is no guess."""
+    door = Door(refusal=PublishRefused(4409, "this stream is already live"))
+    async with receiver(door, gate(failures=(1, 60.0))) as r:
+        for _ in range(3):
+            assert (await refused(r, KEY))[0] == 4409
 
 
 async def test_wrong_keys_in_the_first_message_count_too() -> None:

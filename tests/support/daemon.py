@@ -160,8 +160,8 @@ def daemon(
 ) -> Iterator[Daemon]:
     """Run a daemon in *directory* with *pipeline* (TOML) and *config* (more TOML); stop it at the end.
 
-    *ingest* is the section of that name (TOML), *control* what that one has beside its address. *program* is what Python runs: a module that starts ingestd
-    in its own way.
+    *ingest* is the section of that name (TOML), *control* what that one has beside its address. *program* is
+    what Python runs: a module that starts ingestd in its own way.
     """
     (directory / "pipelines").mkdir(parents=True, exist_ok=True)
     (directory / "pipelines" / "test.toml").write_text(pipeline)

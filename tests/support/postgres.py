@@ -41,7 +41,10 @@ class Postgres:
         )  # fmt: skip
 
     def start(self) -> None:
-        """Returns when connections are taken."""
+        """Returns when connections are taken; nothing happens where it runs already."""
+        if self._process is not None:
+            self.resume()
+            return
         settings = (
             "fsync=off", "full_page_writes=off", "shared_buffers=16MB", "listen_addresses=127.0.0.1",
             f"port={self.port}", f"unix_socket_directories={self.directory}", "max_connections=60",
@@ -90,8 +93,10 @@ class Postgres:
         yield url
         with psycopg.connect(url, autocommit=True) as connection:
             # A test that failed may have left connections, which hold locks.
-            others = "datname = current_database() AND pid <> pg_backend_pid()"
-            connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
         self._emptied.append(url)

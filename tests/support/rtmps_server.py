@@ -117,6 +117,12 @@ class RtmpServer:
         name = re.escape(key) if key else "[^']*"
         return len(re.findall(rf"\bpublish: name='{name}'", self.log()))
 
+    def publishing(self, key: str) -> bool:
+        """Whether a client publishes *key* just now."""
+        path = self.folder / "access.log"
+        ended = path.read_text(errors="replace") if path.exists() else ""
+        return self.connections(key) > len(re.findall(rf'\] PUBLISH "[^"]*" "{re.escape(key)}"', ended))
+
     def log(self) -> str:
         """Everything nginx logged so far."""
         path = self.folder / "error.log"

@@ -1,22 +1,28 @@
 """The schema's versions, and how a database comes to the newest: at the daemon's start, in one transaction.
 
-A new version is a file in ``versions/`` that goes on from the last one; `REVISIONS` is the order.
+A new version is a file in ``versions/`` that goes on from the last one; `REVISIONS` is the order. A database
+that is empty gets the tables as they are now, which a test holds to what the versions make: Alembic, which is
+large, is loaded only where there is something to migrate.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, text
 
 from ingestd.registry.database import DatabaseRefused
+from ingestd.registry.tables import metadata
 
+#: The names of all versions, the oldest first.
+REVISIONS = ("0001",)
 #: Any number, but always this one: daemons that start at once migrate one after the other.
 _LOCK = 0x696E67657374
+#: Alembic's own.
+_version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 def migrate(connection: Connection) -> str:
@@ -27,10 +33,16 @@ def migrate(connection: Connection) -> str:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    config = configuration()
-    config.attributes["connection"] = connection
-    check_known(current(connection))
-    command.upgrade(config, "head")
+    revision = current(connection)
+    check_known(revision)
+    if revision is None:
+        metadata.create_all(connection)
+        _version.create(connection, checkfirst=True)
+        connection.execute(_version.insert().values(version_num=newest()))
+    elif revision != newest():
+        from ingestd.registry.migrations.upgrade import upgrade
+
+        upgrade(connection)
     return newest()
 
 
@@ -43,28 +55,21 @@ def is_current(connection: Connection) -> bool:
 
 def current(connection: Connection) -> str | None:
     """The schema that the database has; None for one that has none."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table(_version.name):
+        return None
+    revision: str | None = connection.execute(_version.select()).scalar_one_or_none()
+    return revision
 
 
 def newest() -> str:
     """The schema that this daemon has."""
-    head = ScriptDirectory.from_config(configuration()).get_current_head()
-    assert head is not None  # noqa: S101  there is a first one
-    return head
+    return REVISIONS[-1]
 
 
 def check_known(revision: str | None) -> None:
     """Raise `DatabaseRefused` unless this daemon knows the schema *revision*."""
-    script = ScriptDirectory.from_config(configuration())
-    if revision is not None and revision not in {each.revision for each in script.walk_revisions()}:
+    if revision is not None and revision not in REVISIONS:
         raise DatabaseRefused(
             f'the database has schema "{revision}" of a newer ingestd; this one knows up to "{newest()}": '
             "run the newer one, or restore a backup that was made before it"
         )
-
-
-def configuration() -> Config:
-    """Alembic's, without a file."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    return config
