@@ -11,6 +11,8 @@ from tests.support.daemon import Daemon, daemon
 from tests.support.postgres import Postgres
 
 PIPELINE = COPY + AT_ONCE + RAW + MKV + HLS
+#: Tests make more streams than people.
+MANY = '[auth]\ncreates = "1000/1s"\ncreates_in_all = "1000/1s"\n'
 PUSH = '[[sinks]]\ntype = "rtmp"\nname = "push"\nurl = "rtmps://live.example.org/app"\nper_stream = true\n'
 
 
@@ -19,7 +21,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Runs the module twice: over each database."""
     directory = tmp_path_factory.mktemp("daemon")
     (directory / "secret").write_text("c2VjcmV0IGtleSBvZiBleGFjdGx5IDMyIGJ5dGVzISE=\n")
-    database = '[auth]\ncreates = "1000/1s"\ncreates_in_all = "1000/1s"\n[database]\nsecret_key_file = "secret"\ntimeout = "400ms"\n'
+    database = MANY + '[database]\nsecret_key_file = "secret"\ntimeout = "400ms"\n'
     if request.param == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")
         database += f'url = "{server.new_database()}"\n'

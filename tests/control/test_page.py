@@ -38,8 +38,10 @@ async def test_an_operation_can_be_tried(running: Daemon) -> None:
         await page.evaluate(f"{PATH}.querySelector('summary').click()")
         await page.evaluate(f"{PATH}.querySelector('button.send').click()")
         answer = await page.evaluate(
-            f"new Promise(done => {{ const look = () => {{ const shown = {PATH}.querySelector('.inside pre + h3 ~ div pre');"
-            " shown?.textContent.includes('cam') ? done(shown.textContent) : setTimeout(look, 20); }; look(); })"
+            "new Promise(done => { const look = () => {"
+            f" const shown = {PATH}.querySelector('.inside pre + h3 ~ div pre');"
+            " shown?.textContent.includes('cam') ? done(shown.textContent) : setTimeout(look, 20);"
+            " }; look(); })"
         )
         assert '"name": "cam"' in answer
         command = await page.evaluate(f"{PATH}.querySelector('pre').textContent")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.control.tools import Answer, acall, call, make, until
+from tests.control.tools import Answer, acall, call, eventually, make, until
 from tests.daemon.tools import browser_chunks, closed_with, live
 from tests.support.daemon import Daemon
 
@@ -19,11 +19,9 @@ async def published(running: Daemon, name: str) -> None:
         await acall(running, "POST", f"/v1/streams/{name}/stop")
         await closed_with(publisher)
     await until(running, name, "ended")
-    with trio.fail_after(15):
-        while len(call(running, "GET", f"/v1/recordings?stream={name}").json["recordings"]) < 2:
-            await trio.sleep(0.05)
-        while call(running, "GET", f"/v1/streams/{name}/sessions").json["sessions"][0]["ended"] is None:
-            await trio.sleep(0.05)
+    recordings, sessions = f"/v1/recordings?stream={name}", f"/v1/streams/{name}/sessions"
+    await eventually(lambda: len(call(running, "GET", recordings).json["recordings"]) == 2)
+    await eventually(lambda: call(running, "GET", sessions).json["sessions"][0]["ended"])
 
 
 async def test_a_session_is_listed_and_shown(running: Daemon) -> None:

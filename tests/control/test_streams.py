@@ -6,9 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-import trio
 
-from tests.control.tools import acall, call, make, until
+from tests.control.tools import acall, call, eventually, make, until
 from tests.daemon.tools import browser_chunks, closed_with, connect, live
 from tests.support.daemon import Daemon
 
@@ -301,11 +300,8 @@ async def test_a_deleted_stream_is_gone(running: Daemon) -> None:
     assert call(running, "GET", "/v1/streams/deleted").status == 404
     async with connect(running, key) as socket:
         assert (await closed_with(socket))[0] == 4401
-    with trio.fail_after(10):
-        while not (
-            listed := call(running, "GET", "/v1/sessions?stream=deleted&on_air=false").json["sessions"]
-        ):
-            await trio.sleep(0.1)
+    path = "/v1/sessions?stream=deleted&on_air=false"
+    listed = await eventually(lambda: call(running, "GET", path).json["sessions"])
     assert [session["cause"] for session in listed] == ["the stream was deleted"]
     assert make(running, name="deleted")["state"] == "idle"
 

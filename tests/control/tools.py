@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from email.message import Message
 from http.client import HTTPConnection
 from typing import Any
@@ -45,7 +46,7 @@ def call(
     timeout: float = 15,
     **headers: str,
 ) -> Answer:
-    """One request; *body* is sent as JSON unless it is bytes. Underscores of *headers* are dashes."""
+    """One request; *body* is sent as JSON unless it is bytes. Underscores in *headers* are dashes."""
     address = daemon if isinstance(daemon, str) else daemon.control
     host, _, port = address.rpartition(":")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -74,6 +75,14 @@ def make(daemon: Daemon, **wanted: Any) -> dict[str, Any]:
     assert answer.status == 201, answer.body
     made: dict[str, Any] = answer.json
     return made
+
+
+async def eventually(condition: Callable[[], Any], within: float = 15) -> Any:
+    """Call *condition* again and again until it is true; what it was then."""
+    with trio.fail_after(within):
+        while not (found := await trio.to_thread.run_sync(condition)):  # noqa: ASYNC110  there is no event
+            await trio.sleep(0.05)
+    return found
 
 
 async def until(daemon: Daemon, name: str, *states: str, within: float = 20) -> dict[str, Any]:

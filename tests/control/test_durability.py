@@ -1,0 +1,98 @@
+"""What was answered 2xx is there afterwards; without the database nothing is promised, and the rest goes on."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ingestd.registry.keys import digest
+from tests.control.conftest import MANY
+from tests.control.tools import acall, call, make, until
+from tests.daemon.tools import AT_ONCE, COPY, MKV, browser_chunks, live
+from tests.support.daemon import Daemon, daemon
+
+CONFIG = MANY + '[database]\ntimeout = "300ms"\n'
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Daemon]:
+    with daemon(tmp_path, COPY + AT_ONCE + MKV, config=CONFIG, control='pipeline = "test"\n') as made:
+        yield made
+
+
+@contextmanager
+def locked(running: Daemon) -> Iterator[None]:
+    """Somebody else has the database to themselves."""
+    connection = sqlite3.connect(running.state_dir / "ingestd.db", isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+def test_what_was_answered_survives_a_kill(running: Daemon) -> None:
+    """SIGKILL right after the last answer: each stream is as it was answered, and its key works."""
+    made = {f"s{number}": make(running, name=f"s{number}", title="first")["key"] for number in range(20)}
+    for number in range(0, 20, 2):
+        assert call(running, "PATCH", f"/v1/streams/s{number}", {"title": "second"}).status == 200
+    made["s1"] = call(running, "POST", "/v1/streams/s1/reset-key").json["key"]
+    assert call(running, "DELETE", "/v1/streams/s3").status == 204
+    running.kill()
+    running.start_again()
+    running.wait_ready()
+    listed = {each["name"]: each for each in call(running, "GET", "/v1/streams").json["streams"]}
+    assert set(listed) == {"cam", *made} - {"s3"}
+    for number in (0, 1, 2, 4):
+        assert listed[f"s{number}"]["title"] == ("first" if number % 2 else "second")
+    connection = sqlite3.connect(running.state_dir / "ingestd.db")
+    kept = dict(connection.execute("SELECT name, key_sha256 FROM streams").fetchall())
+    connection.close()
+    assert all(kept[name] == digest(key) for name, key in made.items() if name != "s3")
+
+
+def test_an_idempotency_key_survives_a_kill(running: Daemon) -> None:
+    """The answer that was lost with the daemon is given by the next one, publish key and all."""
+    first = call(running, "POST", "/v1/streams", {"title": "x"}, Idempotency_Key="before")
+    running.kill()
+    running.start_again()
+    running.wait_ready()
+    again = call(running, "POST", "/v1/streams", {"title": "x"}, Idempotency_Key="before")
+    assert (again.status, again.body) == (201, first.body)
+    for file in running.state_dir.glob("ingestd.db*"):
+        assert first.json["key"].encode() not in file.read_bytes()
+
+
+async def test_without_the_database_nothing_is_promised(running: Daemon) -> None:
+    """Writes are 503 with Retry-After, soon; reads go on from memory, and so does what is live."""
+    make(running, name="mine")
+    writes = [
+        ("POST", "/v1/streams", {}),
+        ("POST", "/stream/create", {}),
+        ("PATCH", "/v1/streams/mine", {"title": "x"}),
+        ("DELETE", "/v1/streams/mine", None),
+        ("POST", "/v1/streams/mine/disable", None),
+        ("POST", "/v1/streams/mine/reset-key", None),
+    ]
+    async with live(running, browser_chunks()):
+        before = await until(running, "cam", "live")
+        with locked(running):
+            for method, path, body in writes:
+                began = time.monotonic()
+                refused = await acall(running, method, path, body)
+                assert refused.problem["status"] == 503
+                assert int(refused.headers["Retry-After"]) >= 1
+                assert time.monotonic() - began < 5
+            listed = (await acall(running, "GET", "/v1/streams")).json["streams"]
+            assert [each["name"] for each in listed] == ["cam", "mine"]
+            assert (await acall(running, "GET", "/internal/health")).json["database"] == "away"
+            after = (await acall(running, "GET", "/v1/streams/cam")).json
+            assert (after["state"], after["chunks"] > before["chunks"]) == ("live", True)
+        assert (await acall(running, "GET", "/v1/streams/mine")).json["enabled"] is True
+        assert (await acall(running, "POST", "/v1/streams", {})).status == 201
