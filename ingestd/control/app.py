@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import trio
-from quart import Response
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
 from ingestd.auth.authority import Authority
 from ingestd.control import (
@@ -30,17 +28,14 @@ from ingestd.control import (
 from ingestd.control.access import Access
 from ingestd.control.at_mux import AtMux
 from ingestd.control.desk import Desk
-from ingestd.control.errors import Refusal, http_problem, problem, refused
+from ingestd.control.failures import handle_failures
 from ingestd.control.links import Links
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
-from ingestd.mux.errors import MuxError, MuxNotFound, MuxUnavailable
 from ingestd.mux.service import Mux
 from ingestd.notify.webhooks import Webhooks
-from ingestd.registry.database import DatabaseUnavailable, NotStorable
 from ingestd.registry.registry import Registry
-from ingestd.registry.seal import SealError
 
 #: Of any body, in bytes; what takes less says so.
 _MAX_BODY = 2**20
@@ -66,12 +61,7 @@ def create_app(
     app = QuartTrio("ingestd", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max(_MAX_BODY, running.config.mux.max_webhook)
     app.url_map.merge_slashes = False  # an odd path is 404, not a redirect
-    app.register_error_handler(HTTPException, http_problem)
-    app.register_error_handler(Refusal, refused)
-    app.register_error_handler(DatabaseUnavailable, _database_away)
-    app.register_error_handler(NotStorable, _not_storable)
-    app.register_error_handler(SealError, _cannot_seal)
-    app.register_error_handler(MuxError, _mux_failed)
+    handle_failures(app)
     access = Access(authority, running.config.control)
     access.guard(app)
     desk = Desk(running, registry, AtMux(at_mux))
@@ -97,22 +87,3 @@ def create_app(
     ):
         app.register_blueprint(blueprint)
     return app
-
-
-async def _database_away(error: DatabaseUnavailable) -> Response:
-    return await refused(Refusal(503, str(error), retry_after=5))
-
-
-async def _mux_failed(error: MuxError) -> Response:
-    if isinstance(error, MuxNotFound):
-        return await refused(Refusal(409, str(error)))
-    after = error.retry_after if isinstance(error, MuxUnavailable) else None
-    return await refused(Refusal(502, str(error), retry_after=after))
-
-
-async def _not_storable(error: NotStorable) -> Response:
-    return problem(422, "Unprocessable Content", str(error))
-
-
-async def _cannot_seal(error: SealError) -> Response:
-    return problem(409, "Conflict", str(error))

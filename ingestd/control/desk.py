@@ -38,7 +38,7 @@ class Desk:
 
     streams: Streams
     registry: Registry
-    at_mux: AtMux = AtMux(None)
+    at_mux: AtMux
     _locks: dict[str, trio.Lock] = field(factory=dict)
 
     def get(self, name: str) -> Stream:

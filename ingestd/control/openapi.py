@@ -31,6 +31,8 @@ _TAGS = (
     "Playback",
     "Signing in",
     "Health",
+    "Webhooks",
+    "Mux",
     "What front ends call",
     "Documents",
 )
@@ -44,6 +46,9 @@ _PARAMETERS: dict[str, tuple[str, str | None]] = {
     "recording": ("The recording's id.", None),
     "pipeline": ("The pipeline's id: the name of its file.", f"^{NAME.pattern}$"),
     "file": ("A playlist's, init segment's or segment's name.", None),
+    "target": ("The target's id at Mux.", None),
+    "endpoint": ("The endpoint's name in `[[webhooks]]`.", f"^{NAME.pattern}$"),
+    "delivery": ("The delivery's id.", None),
     "id": ("The stream's name, or one of its playback ids.", None),
 }
 _PROBLEMS = {
@@ -52,6 +57,7 @@ _PROBLEMS = {
     403: "The token's scopes do not reach so far, or the request came from a foreign page.",
     404: "There is no such thing, or not now.",
     405: "The path has no such method.",
+    408: "The body took too long.",
     409: "It cannot be done as things stand; `detail` says why.",
     413: "The body is too large.",
     415: "The body is not `application/json`.",

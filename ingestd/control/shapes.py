@@ -206,7 +206,7 @@ class PipelineList(Struct):
 
 
 class WebhookTold(Struct):
-    """An endpoint of `[[webhooks]]`; `origin` is what of its URL is no secret. The counts are since the start."""
+    """An endpoint of `[[webhooks]]`; `origin` is what of its URL is no secret. It counts since the start."""
 
     name: str
     origin: str

@@ -84,36 +84,36 @@ def blueprint(webhooks: Webhooks) -> Blueprint:
         return DeliveryList(told, page.next) if page.next is not None else DeliveryList(told)
 
     @routes.get(
-        "/v1/webhooks/deliveries/<identity>", "Show a delivery", scope="read", answers=[shown],
+        "/v1/webhooks/deliveries/<delivery>", "Show a delivery", scope="read", answers=[shown],
         problems=(404, 503),
     )  # fmt: skip
-    async def delivery(identity: str) -> DeliveryTold:
+    async def show(delivery: str) -> DeliveryTold:
         """With its body, and what the last attempt came to."""
         try:
-            return delivery_told(await webhooks.delivery(identity))
+            return delivery_told(await webhooks.delivery(delivery))
         except NoDelivery as error:
             raise Refusal(404, str(error)) from None
 
     @routes.post(
-        "/v1/webhooks/deliveries/<identity>/redeliver", "Deliver it again", scope="admin", answers=[again],
+        "/v1/webhooks/deliveries/<delivery>/redeliver", "Deliver it again", scope="admin", answers=[again],
         problems=(404, 503),
     )  # fmt: skip
-    async def redeliver(identity: str) -> tuple[DeliveryTold, int]:
+    async def redeliver(delivery: str) -> tuple[DeliveryTold, int]:
         """Whether it was delivered or given up."""
         try:
-            return delivery_told(await webhooks.redeliver(identity)), 202
+            return delivery_told(await webhooks.redeliver(delivery)), 202
         except (NoDelivery, NoEndpoint) as error:
             raise Refusal(404, str(error)) from None
         except EndpointBusy as error:
             raise Refusal(503, str(error), retry_after=5) from None
 
     @routes.post(
-        "/v1/webhooks/<name>/test", "Send a test", scope="admin", answers=[again], problems=(404, 503),
+        "/v1/webhooks/<endpoint>/test", "Send a test", scope="admin", answers=[again], problems=(404, 503),
     )  # fmt: skip
-    async def test(name: str) -> tuple[DeliveryTold, int]:
+    async def test(endpoint: str) -> tuple[DeliveryTold, int]:
         """An event of type `webhook.test`, signed and logged as any other."""
         try:
-            return delivery_told(webhooks.test(name)), 202
+            return delivery_told(webhooks.test(endpoint)), 202
         except NoEndpoint as error:
             raise Refusal(404, str(error)) from None
         except EndpointBusy as error:

@@ -1,4 +1,4 @@
-"""What was answered 2xx is there afterwards; without the database nothing is promised, and the rest goes on."""
+"""What was answered 2xx is there afterwards; without the database nothing is promised, the rest goes on."""
 
 from __future__ import annotations
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
-from ingestd.control.errors import http_problem
+from ingestd.control.failures import handle_failures
 from ingestd.control.webhooks import blueprint
 from ingestd.events import Events
-from ingestd.names import NAME_EXPECTED
 from ingestd.notify.webhooks import Webhooks
 from ingestd.registry.database import Database
 from ingestd.registry.paging import BadCursor
@@ -29,7 +27,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Any, Webhooks, Events]]:
     async with telling(database, webhook(directory, url)) as (told, events):
         app = QuartTrio("test")
-        app.register_error_handler(HTTPException, http_problem)
+        handle_failures(app)
         app.register_blueprint(blueprint(told))
         yield app.test_client(), told, events
 
@@ -63,7 +61,7 @@ async def test_the_life_of_a_delivery(tmp_path: Path, database: Database) -> Non
         listing = await (await client.get("/v1/webhooks/deliveries?state=delivered&endpoint=app")).get_json()
         [listed] = listing["deliveries"]
         assert listed["id"] == sent["id"]
-        assert (listed["last_status"], listed["next_attempt"], listing["next"]) == (204, None, None)
+        assert (listed["last_status"], listed["next_attempt"], "next" in listing) == (204, None, False)
         path = f"/v1/webhooks/deliveries/{sent['id']}"
         assert await (await client.get(path)).get_json() == listed
         assert (await client.post(f"{path}/redeliver")).status_code == 202
@@ -79,7 +77,7 @@ async def test_who_may(tmp_path: Path, database: Database) -> None:
             name.partition(".")[2]: view.__scope__ for name, view in views.items() if "webhooks." in name
         }
     assert needed == {
-        "endpoints": "read", "deliveries": "read", "delivery": "read", "redeliver": "admin", "test": "admin",
+        "endpoints": "read", "deliveries": "read", "show": "read", "redeliver": "admin", "test": "admin",
     }  # fmt: skip
 
 
@@ -93,18 +91,18 @@ async def test_pages(tmp_path: Path, database: Database) -> None:
             await client.get(f"/v1/webhooks/deliveries?limit=2&cursor={first['next']}")
         ).get_json()
         assert [len(page["deliveries"]) for page in (first, second)] == [2, 1]
-        assert second["next"] is None
+        assert "next" not in second
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "detail"),
     [
-        ("GET", "/deliveries?limit=0", 400, "limit: expected a whole number from 1 to 1000"),
-        ("GET", "/deliveries?limit=x", 400, "limit: expected a whole number from 1 to 1000"),
-        ("GET", "/deliveries?limit=1001", 400, "limit: expected a whole number from 1 to 1000"),
-        ("GET", "/deliveries?state=lost", 400, "state: expected one of pending, delivered, failed"),
+        ("GET", "/deliveries?limit=0", 400, "limit: expected int >= 1"),
+        ("GET", "/deliveries?limit=x", 400, "limit: expected int, got str"),
+        ("GET", "/deliveries?limit=1001", 400, "limit: expected int <= 1000"),
+        ("GET", "/deliveries?state=lost", 400, "state: expected one of the values that the document names"),
         ("GET", "/deliveries?cursor=x", 400, f"cursor: {BadCursor()}"),
-        ("GET", "/deliveries?endpoint=%00", 400, f"endpoint: {NAME_EXPECTED}"),
+        ("GET", "/deliveries?endpoint=%00", 400, "endpoint: expected str matching regex '^[a-z0-9][a-z0-9_-]{0,63}$'"),
         ("GET", "/deliveries/a%00", 404, "no delivery has such an id"),
         ("GET", "/deliveries/none", 404, UNKNOWN),
         ("POST", "/deliveries/none/redeliver", 404,

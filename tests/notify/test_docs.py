@@ -14,10 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+import msgspec
 import pytest
 
 from ingestd.config import Notify, Webhook
-from ingestd.control.webhooks import delivery_json, endpoint_json
+from ingestd.control.webhooks import delivery_told, endpoint_told
 from ingestd.credentials import read_signing_secrets
 from ingestd.events import Event
 from ingestd.notify.endpoint import Endpoint
@@ -59,8 +60,8 @@ def test_the_api_s_examples_have_every_field(tmp_path: Path) -> None:
     [shown] = [example for example in EXAMPLES if "event_id" in example]
     made = webhook(tmp_path)
     endpoint = Endpoint(made, Notify(), Poster(made, Resolver(1)), lambda _delivery: None)
-    assert list(listing["webhooks"][0]) == list(endpoint_json(endpoint))
-    assert list(shown) == list(delivery_json(delivery()))
+    assert list(listing["webhooks"][0]) == list(msgspec.to_builtins(endpoint_told(endpoint)))
+    assert list(shown) == list(msgspec.to_builtins(delivery_told(delivery())))
 
 
 def test_the_keys_are_those_of_the_configuration() -> None:
