@@ -106,7 +106,7 @@ async def home(
 async def listen(nursery: trio.Nursery, config: MuxConfig, loop: MuxLoop) -> str:
     app = QuartTrio("test")
     app.register_blueprint(control_mux.blueprint(Receiver(config, loop.receive)))
-    listeners = await nursery.start(server.serve, app, Address(host="127.0.0.1", port=0))
+    listeners = await nursery.start(server.serve, app, Address(host="127.0.0.1", port=0), trio.Event())
     return f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/webhooks/mux"
 
 

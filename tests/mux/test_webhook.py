@@ -56,7 +56,7 @@ async def hook(directory: Path, **changes: Any) -> AsyncIterator[Hook]:
         control_mux.blueprint(Receiver(mux_config(directory, "http://x", **changes), receive))
     )
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(server.serve, app, Address(host="127.0.0.1", port=0))
+        listeners = await nursery.start(server.serve, app, Address(host="127.0.0.1", port=0), trio.Event())
         url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/webhooks/mux"
         fake = FakeMux(webhook_url=url)
         yield Hook(url, fake, taken, directory)
