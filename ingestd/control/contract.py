@@ -114,7 +114,8 @@ class Routes:
     ) -> Callable[[View], View]:
         """Declare a route; its view's docstring is the description. *headers* are those that it looks at.
 
-        One that *creates* what lasts may be called only so often (``auth.creates``). *max_body*: bytes.
+        One that *creates* what lasts may be called only so often (``auth.creates``).
+        A body may have *max_body* bytes.
         """
         found = set(problems) | {403}
         found |= {401, 429} if scope is not None else set()
