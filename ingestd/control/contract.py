@@ -127,7 +127,8 @@ class Routes:
             route = Route(
                 method=method, path=path, name=f"{self.blueprint.name}.{view.__name__}", summary=summary,
                 about=_text(view.__doc__), tag=self._tag, scope=scope, answers=tuple(answers),
-                problems=tuple(sorted(found)), query=query, body=body, headers=headers or {}, max_body=max_body,
+                problems=tuple(sorted(found)), query=query, body=body, headers=headers or {},
+                max_body=max_body,
             )  # fmt: skip
             bound = _bound(route, view)
             bound.__creates__ = creates  # type: ignore[attr-defined]  # read by Access.guard
