@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.config.tools import load_text, problems
 
 SECRET = "correct-horse-battery-staple"
 TOKENS = 'token_id_file = "id"\ntoken_secret_file = "secret"\n'
+SEALS = '[database]\nsecret_key_file = "seal"\n'
 PIPELINE = '[[sinks]]\ntype = "mux"\nper_stream = true\n'
 
 
@@ -20,6 +22,7 @@ def tokens(tmp_path: Path) -> Path:
     """The directory, with a token's files in it."""
     for name in ("id", "secret", "webhook"):
         (tmp_path / name).write_text(f"{SECRET}-{name}\n")
+    (tmp_path / "seal").write_bytes(base64.b64encode(bytes(32)))
     return tmp_path
 
 
@@ -30,10 +33,19 @@ def test_nothing_is_set_up_by_itself(tmp_path: Path) -> None:
 
 def test_with_a_token_streams_get_their_own_keys(tokens: Path) -> None:
     """The token is not in the configuration."""
-    config = load_text(tokens, f'[mux]\n{TOKENS}webhook_secret_file = "webhook"\n', live=PIPELINE)
+    config = load_text(tokens, f'{SEALS}[mux]\n{TOKENS}webhook_secret_file = "webhook"\n', live=PIPELINE)
     assert config.mux.enabled
     assert config.mux.token_id_file == str(tokens / "id")
     assert SECRET not in repr(config)
+
+
+def test_what_mux_gives_has_to_be_sealed(tokens: Path) -> None:
+    """Not when the first stream is made, but now."""
+    (found,) = problems(tokens, f"[mux]\n{TOKENS}", live=PIPELINE)
+    assert found.startswith(
+        "ingestd.toml: database.secret_key_file: is missing: expected the file of the key"
+    )
+    assert "openssl rand" in found
 
 
 @pytest.mark.parametrize("half", ["token_id_file", "token_secret_file"])
@@ -97,13 +109,13 @@ def test_the_worst_recovery() -> None:
 @pytest.mark.parametrize("mode", ["standard", "reduced", "low"])
 def test_the_default_window_is_long_enough_for_the_default_supervisor(mode: str, tokens: Path) -> None:
     """In every latency mode: Mux's own default would be none for two of them."""
-    config = load_text(tokens, f'[mux]\n{TOKENS}latency_mode = "{mode}"\n', live=PIPELINE)
+    config = load_text(tokens, f'{SEALS}[mux]\n{TOKENS}latency_mode = "{mode}"\n', live=PIPELINE)
     assert config.mux.reconnect_window >= config.supervisor.worst_recovery(10.0)
 
 
 def test_a_window_shorter_than_that_is_refused(tokens: Path) -> None:
     """To the second; the problem names both sides."""
-    text = f'[mux]\n{TOKENS}reconnect_window = "95s"\n'
+    text = f'{SEALS}[mux]\n{TOKENS}reconnect_window = "95s"\n'
     (found,) = problems(tokens, text, live=PIPELINE)
     assert found.startswith("ingestd.toml: mux.reconnect_window: 95s is shorter than our worst recovery, 96s")
     for key in ("supervisor.backoff", "supervisor.stall_timeout", "supervisor.retry_failed_every"):
@@ -113,16 +125,15 @@ def test_a_window_shorter_than_that_is_refused(tokens: Path) -> None:
 
 def test_the_slowest_mux_sink_counts(tokens: Path) -> None:
     slow = f'{PIPELINE}timeout = "20s"\n'
-    (found,) = problems(tokens, f"[mux]\n{TOKENS}", live=slow, other=PIPELINE)
+    (found,) = problems(tokens, f"{SEALS}[mux]\n{TOKENS}", live=slow, other=PIPELINE)
     assert "our worst recovery, 136s" in found
 
 
 def test_where_nothing_is_made_at_mux_its_window_is_not_ours(tokens: Path) -> None:
     """Somebody made the live stream by hand, with a window of its own."""
     keyed = '[[sinks]]\ntype = "mux"\nkey = "k"\n'
-    assert (
-        load_text(tokens, f'[mux]\n{TOKENS}reconnect_window = "1s"\n', live=keyed).mux.reconnect_window == 1
-    )
+    text = f'[mux]\n{TOKENS}reconnect_window = "1s"\n'
+    assert load_text(tokens, text, live=keyed).mux.reconnect_window == 1
 
 
 @pytest.mark.parametrize(

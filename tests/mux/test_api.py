@@ -1,4 +1,4 @@
-"""A stream at Mux by the API alone, on a real daemon that pushes to a real RTMPS server; only Mux is a fake."""
+"""A stream at Mux by the API alone: a real daemon pushes to a real RTMPS server, and only Mux is a fake."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_the_life_of_a_stream_at_mux(tmp_path: Path, rtmp_server: RtmpServ
 async def test_what_cannot_be_made_is_not_there(tmp_path: Path, rtmp_server: RtmpServer) -> None:
     """Mux is away, refuses, or the name is taken: nothing is left there or here."""
     async with house(tmp_path, rtmp_server) as home:
-        home.fake.fault("POST", "status", status=503, times=50)
+        home.fake.fault("POST .*", "status", status=503, times=50)
         refusal = await home.ask("POST", "/v1/streams", {"name": "a", "pipeline": "test"}, 502)
         assert "Mux" in refusal["detail"]
         await home.ask("GET", "/v1/streams/a", status=404)
