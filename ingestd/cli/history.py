@@ -24,7 +24,7 @@ _lines = click.option(
 _WIDE = 250
 
 
-@click.command
+@click.command(short_help="List past sessions, and those on air.")
 @click.argument("name", required=False)
 @click.option("--on-air", is_flag=True, help="Only those that have not ended.")
 @_lines
@@ -53,7 +53,7 @@ def sessions(
     _print(rows if found["sessions"] else "no sessions", found)
 
 
-@click.command
+@click.command(short_help="List recordings, or download one.")
 @click.argument("name", required=False)
 @click.option("--session", metavar="ID", help="Only of this session.")
 @click.option("--download", "identifier", metavar="ID", help="Fetch this one instead of listing any.")

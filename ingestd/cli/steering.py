@@ -12,7 +12,7 @@ from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_opt
 from ingestd.client.api import Steering
 
 
-@click.command
+@click.command(short_help="Let one be published again.")
 @click.argument("name")
 @config_option
 @api_option
@@ -22,7 +22,7 @@ def enable(name: str, config_path: Path, url: str | None, as_json: bool) -> None
     _done(run(_steer, api_url(url, config_path), name, "enable"), f"{name} may be published", as_json)
 
 
-@click.command
+@click.command(short_help="End its session, and let nobody publish it.")
 @click.argument("name")
 @config_option
 @api_option
@@ -36,7 +36,7 @@ def disable(name: str, config_path: Path, url: str | None, as_json: bool) -> Non
     _done(run(_steer, api_url(url, config_path), name, "disable"), text, as_json)
 
 
-@click.command
+@click.command(short_help="End its session.")
 @click.argument("name")
 @config_option
 @api_option
@@ -50,7 +50,7 @@ def stop(name: str, config_path: Path, url: str | None, as_json: bool) -> None:
     _done(status, f"{name} is stopped: what was sent is being finished", as_json)
 
 
-@click.command
+@click.command(short_help="Begin one sink anew.")
 @click.argument("name")
 @click.argument("sink")
 @config_option
@@ -66,7 +66,7 @@ def restart(name: str, sink: str, config_path: Path, url: str | None, as_json: b
     _done(status, f"{sink} of {name} begins anew", as_json)
 
 
-@click.command
+@click.command(short_help="Forget one.")
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask; for scripts.")
 @config_option

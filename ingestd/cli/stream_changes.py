@@ -20,7 +20,7 @@ from ingestd.cli.view import labelled
 from ingestd.errors import IngestdError
 
 
-@click.command
+@click.command(short_help="Make one, and print its key.")
 @click.argument("name", required=False)
 @about_options
 @click.option("--disabled", is_flag=True, help='Nobody may publish it until "ingestd streams enable".')
@@ -62,7 +62,7 @@ def create(
     _tell_key(made, "is made" if made["enabled"] else "is made, and disabled", as_json)
 
 
-@click.command
+@click.command(short_help="Change what one is.")
 @click.argument("name")
 @about_options
 @click.option("--no-label", "unlabel", metavar="KEY", multiple=True, help="Take this label off; repeatable.")
@@ -107,7 +107,7 @@ def update(
     Console(highlight=False).print(stream_details(status), soft_wrap=True)
 
 
-@click.command("reset-key")
+@click.command("reset-key", short_help="Give one another key.")
 @click.argument("name")
 @config_option
 @api_option

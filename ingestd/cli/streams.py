@@ -54,7 +54,7 @@ class _Group(click.Group):
         return ["show", name, *rest]
 
 
-@click.group(cls=_Group, no_args_is_help=False)
+@click.group(cls=_Group, no_args_is_help=False, subcommand_metavar="[COMMAND|NAME] [ARGS]...")
 def streams() -> None:
     """List, make and steer the streams of a running daemon.
 
@@ -77,7 +77,7 @@ def streams() -> None:
     """  # noqa: D301  \b is click's mark for lines that stay as they are
 
 
-@streams.command("list")
+@streams.command("list", short_help="List the streams, or some of them.")
 @click.option(
     "--state", "states", type=click.Choice(get_args(State)), multiple=True, help="Only in this; repeatable."
 )
@@ -120,7 +120,7 @@ def list_streams(
         console.print(text, markup=False)
 
 
-@streams.command
+@streams.command(short_help="Show one in full.")
 @click.argument("name")
 @config_option
 @api_option

@@ -7,10 +7,8 @@ from typing import Any
 import trio
 from attrs import define, field
 
-from ingestd.client.api import Control, DaemonUnreachable, Problem
+from ingestd.client.api import Control
 from ingestd.errors import IngestdError
-
-_UNAVAILABLE = 503
 
 
 @define(eq=False)
@@ -19,12 +17,12 @@ class Troubles:
 
     control: Control
     ready: bool | None = None
-    #: Why the database cannot be asked; None while it can, or nobody knows.
+    #: ``away`` is what matters.
     database: str | None = None
     webhooks: list[dict[str, Any]] = field(factory=list)
 
     async def look(self) -> None:
-        """Ask anew. Raises nothing but what ends the daemon's other answers, too."""
+        """Ask anew; no failure is raised."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_ready)
             nursery.start_soon(self._look_database)
@@ -34,8 +32,8 @@ class Troubles:
     def told(self) -> list[str]:
         """A line for each."""
         lines = [] if self.ready in (True, None) else ["it has been told to stop, and takes no publishers"]
-        if self.database is not None:
-            lines.append(f"its database is away: {self.database}; what runs goes on, and is written later")
+        if self.database == "away":
+            lines.append("its database is away: what runs goes on, and is written down later")
         for one in self.webhooks:
             if one.get("failing_since"):
                 waiting = f", {one['pending']} waiting" if one["pending"] else ""
@@ -47,7 +45,7 @@ class Troubles:
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """For scripts: ``database`` is null, or why it is away."""
+        """For scripts; null is what could not be asked."""
         return {"ready": self.ready, "database": self.database, "webhooks": self.webhooks}
 
     async def _look_ready(self) -> None:
@@ -57,16 +55,10 @@ class Troubles:
             self.ready = None
 
     async def _look_database(self) -> None:
-        """Whatever is kept there tells: the last session is asked for."""
-        self.database, found = None, self.database
         try:
-            await self.control.sessions(1)
-        except Problem as error:
-            self.database = error.detail if error.status == _UNAVAILABLE else None
-        except DaemonUnreachable:
-            self.database = found
+            self.database = await self.control.database()
         except IngestdError:
-            pass
+            self.database = None
 
     async def _look_webhooks(self) -> None:
         try:

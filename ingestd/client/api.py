@@ -85,6 +85,11 @@ class Control:
         response = await self._send("GET", "/readyz", {})
         return response.status_code == httpx.codes.OK
 
+    async def database(self) -> str | None:
+        """What the daemon says of its database: ``ok`` or ``away``; None where it does not."""
+        said = (await self._get("/internal/health", open_to_all=True)).get("database")
+        return said if isinstance(said, str) else None
+
     # Streams
 
     async def streams(self, **wanted: str | Iterable[str] | None) -> list[dict[str, Any]]:
