@@ -174,6 +174,9 @@ class DatabaseConfig:
     timeout: Seconds = field(default=5.0, validator=duration_between("100ms", "1m"))
     secret_key_file: KeyFile = ""
     max_pending: int = field(default=10_000, validator=number_between(100, 1_000_000))
+    keep_sessions: Seconds = field(
+        default=365 * 86_400.0, validator=duration_between("1h", "3650d", zero="for ever")
+    )
 
 
 @frozen(slots=True, kw_only=True)

@@ -178,7 +178,8 @@ async def _run(
                 streams.start(session)
             history = History(streams, registry.ledger)
             services.start_soon(history.run)
-            services.start_soon(registry.run, history.live, OnDisk(config, directory))
+            services.start_soon(registry.forget)
+            services.start_soon(registry.run, history.live, OnDisk(config))
             links, ending = Links(config), trio.Event()
             app = create_app(streams, registry, ring, lag, authority, links, ending, webhooks, mux)
             bind = config.control.bind

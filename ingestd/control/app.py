@@ -81,7 +81,7 @@ def create_app(
         session.blueprint(access),
         hls.blueprint(running, access),
         health.blueprint(running),
-        metrics.blueprint(running, lag),
+        metrics.blueprint(running, registry, lag),
         documents.blueprint(),
         openapi.blueprint(app),
     ):

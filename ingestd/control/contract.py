@@ -114,7 +114,8 @@ class Routes:
     ) -> Callable[[View], View]:
         """Declare a route; its view's docstring is the description. *headers* are those that it looks at.
 
-        One that *creates* what lasts may be called only so often (``auth.creates``). *max_body*: bytes.
+        One that *creates* what lasts may be called only so often (``auth.creates``).
+        A body may have *max_body* bytes.
         """
         found = set(problems) | {403}
         found |= {401, 429} if scope is not None else set()
@@ -126,7 +127,8 @@ class Routes:
             route = Route(
                 method=method, path=path, name=f"{self.blueprint.name}.{view.__name__}", summary=summary,
                 about=_text(view.__doc__), tag=self._tag, scope=scope, answers=tuple(answers),
-                problems=tuple(sorted(found)), query=query, body=body, headers=headers or {}, max_body=max_body,
+                problems=tuple(sorted(found)), query=query, body=body, headers=headers or {},
+                max_body=max_body,
             )  # fmt: skip
             bound = _bound(route, view)
             bound.__creates__ = creates  # type: ignore[attr-defined]  # read by Access.guard

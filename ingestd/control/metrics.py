@@ -12,6 +12,8 @@ from ingestd.control.contract import Answer, Routes
 from ingestd.live.lag import LoopLag
 from ingestd.live.metrics import StreamsCollector
 from ingestd.live.streams import Streams
+from ingestd.registry.metrics import RegistryCollector
+from ingestd.registry.registry import Registry
 
 #: https://prometheus.io/docs/instrumenting/exposition_formats/
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,10 +31,11 @@ class _Found(Collector):
         return self.families
 
 
-def blueprint(running: Streams, lag: LoopLag) -> Blueprint:
+def blueprint(running: Streams, kept: Registry, lag: LoopLag) -> Blueprint:
     routes = Routes("metrics", "Health")
     registry = CollectorRegistry()
     registry.register(StreamsCollector(running))
+    registry.register(RegistryCollector(kept))
     registry.register(lag)
     ProcessCollector(registry=registry)
 

@@ -29,8 +29,10 @@ def blueprint(receiver: Receiver | None) -> Blueprint:
     )  # fmt: skip
     async def webhook() -> Response:
         """To be entered at Mux as the URL of a webhook."""
-        if receiver is None or not receiver.expected:
-            return not_found("[mux] has no tokens or no webhook_secret_file, so no webhook is taken")
+        if receiver is None:
+            return not_found("[mux] has no tokens, so no webhook is taken")
+        if not receiver.expected:
+            return not_found("mux.webhook_secret_file is not set, so no webhook is taken")
         with trio.move_on_after(_PATIENCE) as scope:
             body = await _body(receiver.largest)
         if scope.cancelled_caught:

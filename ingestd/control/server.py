@@ -6,7 +6,10 @@ would keep the daemon from ending. Here the connections are ours, and can be clo
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import sys
+import termios
 from functools import partial
 from typing import Any
 
@@ -22,10 +25,8 @@ from ingestd.config import Address
 GRACE = 2.0
 """Seconds that responses under way get when the daemon stops."""
 
-STALL = 30.0
-"""Seconds for which a client may take nothing of what it is sent; then its connection is closed."""
-
-_PIECE = 64 * 2**10
+STALL = 15.0
+"""A client that takes nothing for so many seconds, and again for so many, is cut off."""
 
 
 async def serve(
@@ -104,13 +105,27 @@ class _Patient:
         self.receive_some = stream.receive_some
         self.send_eof = stream.send_eof
         self.aclose = stream.aclose
-        self._send_all = stream.send_all
 
     async def send_all(self, data: bytes) -> None:
         """Send *data*. Raises `trio.BrokenResourceError` when nothing of it is taken for `STALL` seconds."""
-        view = memoryview(data)
-        for begin in range(0, len(view), _PIECE):
-            with trio.move_on_after(STALL) as scope:
-                await self._send_all(view[begin : begin + _PIECE])
-            if scope.cancelled_caught:
-                raise trio.BrokenResourceError("the client takes nothing")
+        rest = memoryview(data)
+        before = None
+        try:
+            while rest:
+                with trio.move_on_after(STALL) as scope:
+                    # Cancelled, it has sent nothing.
+                    rest = rest[await self.socket.send(rest) :]
+                if not scope.cancelled_caught:
+                    before = None
+                elif (waiting := self._waiting()) == before:
+                    raise trio.BrokenResourceError("the client takes nothing")
+                else:
+                    # The kernel takes more only when it has room for a good deal more.
+                    before = waiting
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    def _waiting(self) -> int:
+        """Bytes that the client has not acknowledged."""
+        answer = fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(answer, sys.byteorder)

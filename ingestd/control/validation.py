@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
+from msgspec import Meta
 from quart import request
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from ingestd.control.errors import Refusal
+from ingestd.names import NAME, NAME_EXPECTED
 from ingestd.structure import unknown_key
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?(?P<path>\$[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.+)`")
+#: The pattern of a choice that is made at run time.
+_ONE_OF = re.compile(r"\^\(([\w|]+)\)\$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`", re.DOTALL)
 
 
@@ -83,9 +88,37 @@ def _explained(kind: type[msgspec.Struct], text: str) -> tuple[str, str]:
         known = [] if path else [each.encode_name for each in msgspec.structs.fields(kind)]
         name = found[1] if len(found[1]) <= 64 and found[1].isprintable() else "…"
         return _join(path, name), unknown_key(name, known) if known else "unknown key"
+    if (words := _in_words(kind, path)) is not None:
+        return path, f"expected {words}"
     # An invalid value of an enumeration is the one thing that msgspec repeats.
     what = re.sub(r"^Invalid enum value .*$", "expected one of the values that the document names", what)
     return path, what.replace("Expected", "expected").replace("`", "")
+
+
+def _in_words(kind: type[msgspec.Struct], path: str) -> str | None:
+    """What the field *path* of *kind* itself may be, where that is a range, a choice or a name."""
+    fields = {each.encode_name: each.type for each in msgspec.structs.fields(kind)}
+    for choice in _choices(fields.get(path)):
+        meta = next((each for each in get_args(choice)[1:] if isinstance(each, Meta)), None)
+        inner = get_args(choice)[0] if meta is not None else choice
+        if inner is int and meta is not None and meta.ge is not None and meta.le is not None:
+            return f"a whole number from {meta.ge} to {meta.le}"
+        if inner is str and meta is not None and meta.pattern == f"^{NAME.pattern}$":
+            return NAME_EXPECTED.removeprefix("expected ")
+        if inner is str and meta is not None and (found := _ONE_OF.fullmatch(meta.pattern or "")):
+            return f"one of {found[1].replace('|', ', ')}"
+        if get_origin(inner) is Literal:
+            return f"one of {', '.join(map(str, get_args(inner)))}"
+    return None
+
+
+def _choices(kind: Any) -> list[Any]:
+    """The types that a field of type *kind* may be of, None aside."""
+    if get_origin(kind) in (UnionType, Union):
+        return [inner for each in get_args(kind) for inner in _choices(each)]
+    if get_origin(kind) is Annotated and get_origin(get_args(kind)[0]) in (UnionType, Union):
+        return _choices(get_args(kind)[0])
+    return [kind]
 
 
 def _join(path: str, name: str) -> str:

@@ -11,14 +11,11 @@ from attrs import define, frozen
 from ingestd.config import Config
 from ingestd.events import Event
 from ingestd.live.catalog import Catalog, Entry
-from ingestd.live.retention import place_of
 from ingestd.live.session import Session, StreamState
 from ingestd.live.streams import Streams
-from ingestd.registry.directory import Directory
 from ingestd.registry.ledger import Ledger
 from ingestd.registry.model import RecordingRow, SessionRow
 from ingestd.registry.recordings import recording_id
-from ingestd.sinks.file import FileSink
 
 _NS = 10**9
 #: Seconds between two rows of a session to which nothing happens.
@@ -85,24 +82,20 @@ def session_row(session: Session) -> SessionRow:
 
 @frozen(slots=True)
 class OnDisk:
-    """The finished recordings of all streams of *directory*, as their lists have them. Blocks."""
+    """The finished recordings of all streams, deleted ones too, as their lists have them. Blocks."""
 
     config: Config
-    directory: Directory
 
     def __call__(self) -> list[RecordingRow]:
         """One row a file; whose session it was, only the registry knows."""
         return list(self._rows())
 
     def _rows(self) -> Iterator[RecordingRow]:
-        for stream in self.directory:
-            pipeline = self.config.pipelines.get(stream.pipeline)
-            for sink in pipeline.sinks if pipeline else ():
-                if isinstance(sink, FileSink):
-                    place = place_of(self.config.storage.state_dir, stream.name, stream.pipeline, "")
-                    catalog = Catalog.of(sink, place)
-                    for entry in catalog.finished() if catalog is not None else ():
-                        yield _row(stream.name, sink.name, entry)
+        state = self.config.storage.state_dir
+        for path in sorted((state / "catalog").glob("*/*.jsonl")):
+            stream = path.parent.name
+            for entry in Catalog(path, state / "recordings" / stream).finished():
+                yield _row(stream, path.stem, entry)
 
 
 def _row(stream: str, sink: str, entry: Entry) -> RecordingRow:

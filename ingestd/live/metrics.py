@@ -44,11 +44,17 @@ class StreamsCollector(Collector):
         self._daemon(families)
         for name in self.running.names:
             session = self.running.sessions.get(name)
+            if session is None and not self._is_declared(name):
+                continue  # There may be thousands that nobody publishes.
             state = session.state if session else StreamState.IDLE
             families.state("ingestd_stream_state", (name,), state)
             if session is not None:
                 _session(families, session)
         return iter(families.all)
+
+    def _is_declared(self, name: str) -> bool:
+        stream = self.running.directory.get(name)
+        return stream is not None and stream.declared
 
     def _daemon(self, families: _Families) -> None:
         running = self.running

@@ -20,7 +20,7 @@ from ingestd.registry.migrations import is_current, migrate
 from ingestd.registry.model import RecordingRow, Stream
 from ingestd.registry.recordings import known_recordings, match_recordings
 from ingestd.registry.seal import Sealer, SealError
-from ingestd.registry.sessions import end_lost_sessions
+from ingestd.registry.sessions import drop_sessions, end_lost_sessions
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,7 @@ class Registry:
     directory: Directory
     sealer: Sealer
     ledger: Ledger
+    keep_sessions: float = 0.0
 
     @classmethod
     def of(cls, config: Config) -> Registry:
@@ -44,6 +45,7 @@ class Registry:
             Directory(declared(config.streams.values(), time.time())),
             Sealer.of(config.database.secret_key_file),
             Ledger(database, state / "unwritten.jsonl", config.database.max_pending),
+            config.database.keep_sessions,
         )
 
     async def open(self) -> bool:
@@ -77,6 +79,13 @@ class Registry:
             await trio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
             failures += 1
         await self.ledger.run()
+
+    async def forget(self, every: float = 3600.0) -> None:
+        """Forget sessions that ended over *keep_sessions* seconds ago, from time to time, without end."""
+        while self.keep_sessions:
+            with suppress(DatabaseUnavailable):  # later, then
+                await self.database.run(drop_sessions, time.time() - self.keep_sessions)
+            await trio.sleep(every)
 
     async def close(self, patience: float) -> None:
         """Write what still waits, or save it in its file, and give the connections back.

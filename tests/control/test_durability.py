@@ -12,7 +12,7 @@ import pytest
 
 from ingestd.registry.keys import digest
 from tests.control.conftest import MANY
-from tests.control.tools import acall, call, make, until
+from tests.control.tools import acall, call, eventually, make, until
 from tests.daemon.tools import AT_ONCE, COPY, MKV, browser_chunks, live
 from tests.support.daemon import Daemon, daemon
 
@@ -67,6 +67,27 @@ def test_an_idempotency_key_survives_a_kill(running: Daemon) -> None:
     assert (again.status, again.body) == (201, first.body)
     for file in running.state_dir.glob("ingestd.db*"):
         assert first.json["key"].encode() not in file.read_bytes()
+
+
+async def test_recordings_outlive_their_stream_and_a_restart(running: Daemon) -> None:
+    """They are listed and can be downloaded, although nothing is declared or registered any more."""
+    key = make(running, name="gone")["key"]
+    async with live(running, browser_chunks(), key=key):
+        await until(running, "gone", "live")
+        await acall(running, "POST", "/v1/streams/gone/stop")
+    await until(running, "gone", "ended")
+    assert (await acall(running, "DELETE", "/v1/streams/gone")).status == 204
+    listing = "/v1/recordings?stream=gone"
+    (before,) = await eventually(lambda: call(running, "GET", listing).json["recordings"])
+    running.kill()
+    running.start_again()
+    running.wait_ready()
+    running.wait_event("registry_ready")
+    (after,) = call(running, "GET", listing).json["recordings"]
+    assert after == {**before, "changed": after["changed"]}
+    assert call(running, "GET", f"/v1/recordings/{after['id']}/file").status == 200
+    (session,) = call(running, "GET", "/v1/sessions?stream=gone").json["sessions"]
+    assert (session["state"], session["id"]) == ("ended", before["session"])
 
 
 async def test_without_the_database_nothing_is_promised(running: Daemon) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.control.conftest import PIPELINE
 from tests.control.tools import acall, call, eventually, make, until
 from tests.daemon.tools import browser_chunks, closed_with, connect, live
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, daemon
 
 SECRET = "a-secret-of-the-target"
 
@@ -242,6 +244,16 @@ def test_what_the_file_declares_is_changed_there(running: Daemon) -> None:
 def test_a_stream_that_is_not_there_is_404(running: Daemon, method: str, path: str) -> None:
     body = {} if method == "PATCH" else None
     assert call(running, method, f"/v1/streams/nobody{path}", body).problem["status"] == 404
+
+
+def test_there_are_only_so_many(tmp_path: Path) -> None:
+    """Those of the file count, too; a place that was left can be taken."""
+    with daemon(tmp_path, PIPELINE, control='pipeline = "test"\nmax_streams = 2\n') as small:
+        make(small, name="second")
+        refused = call(small, "POST", "/v1/streams", {}).problem
+        assert (refused["status"], "control.max_streams" in refused["detail"]) == (409, True)
+        assert call(small, "DELETE", "/v1/streams/second").status == 204
+        make(small, name="third")
 
 
 # Steering

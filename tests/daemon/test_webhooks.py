@@ -44,10 +44,14 @@ async def test_the_life_of_a_stream(tmp_path: Path) -> None:
             assert [path.name for path in running.recordings] == [ready["file"]]
             assert running.recordings[0].stat().st_size == ready["size"]
             assert len({event.verified()["data"]["session"] for event in receiver.requests}) == 1
-            status, _, body = await trio.to_thread.run_sync(
-                request, running.control, "/v1/webhooks/deliveries?state=delivered"
-            )
-            assert (status, body.count(b'"event_id"')) == (200, 3)
+            delivered = 0
+            while delivered < 3:  # The answer to the last one is still to be noted.
+                status, _, body = await trio.to_thread.run_sync(
+                    request, running.control, "/v1/webhooks/deliveries?state=delivered"
+                )
+                assert status == 200
+                delivered = body.count(b'"event_id"')
+            assert delivered == 3
 
 
 async def test_the_end_of_the_daemon_is_told(tmp_path: Path) -> None:

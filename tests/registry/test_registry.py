@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from ingestd.config import Config, DatabaseConfig, Storage, StreamConfig
 from ingestd.registry.database import DatabaseRefused, DatabaseUnavailable
 from ingestd.registry.directory import StreamTaken
 from ingestd.registry.keys import digest
+from ingestd.registry.metrics import RegistryCollector
 from ingestd.registry.model import Target
 from ingestd.registry.recordings import keep_recordings, list_recordings
 from ingestd.registry.registry import Registry
@@ -216,3 +218,50 @@ async def test_a_newer_schema_keeps_the_daemon_from_starting(config: Config) -> 
         )
     with pytest.raises(DatabaseRefused, match="of a newer ingestd"):
         await open_once(config)
+
+
+async def test_old_sessions_are_forgotten(config: Config) -> None:
+    """Those that ended longer ago than ``keep_sessions``; one on air never, and none where it is 0."""
+    now = time.time()
+    rows = [
+        session(1, ended=now - 7200.0, started=0.0),
+        session(2, ended=now - 60.0, started=0.0),
+        session(3, ended=None, started=0.0),
+    ]
+    async with opened(config) as registry:
+        await registry.database.run(keep_sessions, rows)
+
+        async def left() -> set[str]:
+            return {row.id for row in rows if await registry.database.read(find_session, row.stream, row.id)}
+
+        registry.keep_sessions = 0.0
+        await registry.forget(0.01)
+        assert await left() == {"s1", "s2", "s3"}
+        registry.keep_sessions = 3600.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(registry.forget, 0.01)
+            with trio.fail_after(5):
+                while await left() != {"s2", "s3"}:
+                    pass
+            nursery.cancel_scope.cancel()
+        assert await left() == {"s2", "s3"}
+
+
+async def test_what_prometheus_is_told(config: Config) -> None:
+    """Whether the database answers, what waits for it, and what was given up."""
+
+    def told(registry: Registry) -> dict[str, float]:
+        families = RegistryCollector(registry).collect()
+        return {sample.name: sample.value for family in families for sample in family.samples}
+
+    async with opened(config) as registry:
+        registry.ledger.session(session(1))
+        assert told(registry) == {
+            "ingestd_database_up": 1, "ingestd_registered_streams": 1, "ingestd_ledger_pending_rows": 1,
+            "ingestd_ledger_written_rows_total": 0, "ingestd_ledger_dropped_rows_total": 0,
+        }  # fmt: skip
+        await registry.ledger.flush()
+        assert told(registry)["ingestd_ledger_written_rows_total"] == 1
+    unopened = Registry.of(config)
+    assert told(unopened)["ingestd_database_up"] == 0
+    await unopened.close(0)
