@@ -178,7 +178,7 @@ def test_wrong_usage(cli: Ingestd, args: tuple[str, ...], said: str) -> None:
         (("create", "cam"), "cam"),
         (("create", "Not a name"), "name: expected"),
         (("create", "--pipeline", "nope"), "pipeline: expected one of push, test"),
-        (("create", "--pipeline", "test", "--target", "nope=-"), "nope"),
+        (("create", "--pipeline", "test", "--target", "nope=-"), "targets[0].sink: expected a sink"),
         (("delete", "cam", "--yes"), "is declared in ingestd.toml: change it there"),
         (("stop", "cam"), "this stream is not live"),
         (("restart", "cam", "mkv"), "this stream is not live"),
