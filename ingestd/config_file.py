@@ -73,7 +73,8 @@ def load(path: Path, sink_types: SinkTypes, found: Iterable[str] = ()) -> Config
     pipelines = _pipelines(path, directory, sink_types, report) if "pipelines" in sections else None
     streams = _streams(path, table.get("streams", {}), pipelines, report)
     if "mux" in sections and "supervisor" in sections:
-        check_mux(path, sections["mux"], sections["supervisor"], pipelines or {}, report)
+        seals = "database" not in sections or bool(sections["database"].secret_key_file)
+        check_mux(path, sections["mux"], sections["supervisor"], pipelines or {}, report, seals=seals)
     webhooks = load_webhooks(path, table.get("webhooks", []), report)
     usable = {name: pipeline for name, pipeline in (pipelines or {}).items() if pipeline is not None}
     for name in sorted({stream.pipeline for stream in streams.values()} & usable.keys()):

@@ -19,8 +19,13 @@ def check_mux(
     supervisor: SupervisorConfig,
     pipelines: Mapping[str, Pipeline | None],
     report: Report,
+    *,
+    seals: bool = True,
 ) -> None:
-    """Note what of ``[mux]`` in *path* cannot work, by itself or with *supervisor* and the *pipelines*."""
+    """Note what of ``[mux]`` in *path* cannot work, by itself or with *supervisor* and the *pipelines*.
+
+    *seals*: the database keeps keys of targets, as that of each live stream is.
+    """
     _check_files(path, mux, report)
     if problem := api_problem(mux.api):
         report.add(path, "mux.api", problem)
@@ -29,6 +34,11 @@ def check_mux(
     patience = max((sink.timeout for sink in sinks if sink.type == "mux" and sink.per_stream), default=0.0)
     if mux.enabled and patience and (problem := window_problem(mux.reconnect_window, supervisor, patience)):
         report.add(path, "mux.reconnect_window", problem)
+    if mux.enabled and patience and not seals:
+        text = (
+            "is missing: expected the file of the key that seals the stream keys which Mux gives; make one: "
+        )
+        report.add(path, "database.secret_key_file", f"{text}openssl rand -base64 32 > FILE")
 
 
 def window_problem(window: float, supervisor: SupervisorConfig, patience: float) -> str:

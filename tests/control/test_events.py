@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from ingestd.control import events as module
+from tests.auth.serving import listener
 from tests.control.tools import acall, call, make, until
 from tests.daemon.tools import browser_chunks, closed_with, live
 from tests.support.daemon import Daemon, daemon
@@ -203,11 +205,17 @@ def test_the_end_of_the_daemon_ends_it(small: Daemon) -> None:
     small.exit_code = 0
 
 
-def test_silence_is_told(running: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A heartbeat, so that proxies and clients know that the connection lives: at most every 15 s."""
+async def test_silence_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comment and the place, at least every 15 s: proxies and clients see that the connection lives."""
     assert module.HEARTBEAT <= 15
-    with socket.create_connection(running.control.split(":"), timeout=20) as client:
-        client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        data = b""
-        while b": nothing new\nid: " not in data:
-            data += client.recv(4096)
+    monkeypatch.setattr(module, "HEARTBEAT", 0.05)
+    data = b""
+    async with listener(tmp_path) as made:
+        host, port = made.address.split(":")
+        with trio.fail_after(10):
+            async with await trio.open_tcp_stream(host, int(port)) as stream:
+                await stream.send_all(f"GET /v1/events HTTP/1.1\r\nHost: {made.address}\r\n\r\n".encode())
+                while data.count(b": nothing new\nid: ") < 2:
+                    data += await stream.receive_some()
+    assert b"retry: 2000\nid: " in data
+    assert len(set(re.findall(rb"^id: .*$", data, re.MULTILINE))) == 1

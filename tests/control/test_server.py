@@ -18,7 +18,7 @@ from tests.auth.serving import listener
 async def test_a_client_that_takes_nothing_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After STALL seconds its connection is closed and its place given back; a slow one goes on."""
+    """Its connection is closed and its place given back; one that is only slow goes on."""
     monkeypatch.setattr(server, "STALL", 0.25)
     over = trio.Event()
     sent = 0
