@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,9 +12,10 @@ import click
 import trio
 
 from ingestd.cli.common import load_config
-from ingestd.client.api import DaemonUnreachable
+from ingestd.client.api import Control, DaemonUnreachable, UnknownStream
 from ingestd.config import Address, Config
 from ingestd.errors import IngestdError, leaves
+from ingestd.structure import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +27,16 @@ def api_option(command: F) -> F:
         metavar="URL",
         help="The daemon's control address. Default: [control] bind of the configuration.",
     )(command)
+
+
+def json_option(command: F) -> F:
+    """Adds ``--json``; the command gets it as *as_json*."""
+    return click.option("--json", "as_json", is_flag=True, help="The API's JSON, for scripts.")(command)
+
+
+def echo_json(told: Any) -> None:
+    """What the API told, on stdout."""
+    click.echo(json.dumps(told, indent=2))
 
 
 def api_url(url: str | None, config_path: Path) -> str:
@@ -48,6 +61,22 @@ def reachable(address: Address, key: str) -> Address:
     if address.port == 0:
         raise click.UsageError(f"{key} takes any free port: give --url with the one in the daemon's log")
     return address.near
+
+
+@asynccontextmanager
+async def asking(base_url: str, name: str | None = None, also: Iterable[str] = ()) -> AsyncIterator[Control]:
+    """The API at *base_url*. If the block finds no stream *name*, the error tells the nearest there is.
+
+    *also* are other words that could have been meant.
+    """
+    async with Control(base_url) as control:
+        try:
+            yield control
+        except UnknownStream as error:
+            names = [status["name"] for status in await control.streams()]
+            shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+            hint = did_you_mean(name or "", [*names, *also]) or f". It has: {shown or 'none'}"
+            raise IngestdError(f"{error}{hint}") from None
 
 
 def run(main: Callable[..., Awaitable[Any]], *args: Any) -> Any:

@@ -1,70 +1,165 @@
-"""``ingestd streams``: the streams of a running daemon, or one of them in full."""
+"""``ingestd streams``: make, list, show, steer and delete the streams of a running daemon."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
 
+from ingestd.cli import history, steering, stream_changes
 from ingestd.cli.common import config_option
-from ingestd.cli.connect import api_option, api_url, run
+from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option, run
+from ingestd.cli.details import stream_details
 from ingestd.cli.status import Overview
-from ingestd.cli.view import stream_view, streams_table
-from ingestd.client.api import Control, UnknownStream
-from ingestd.errors import IngestdError
+from ingestd.cli.view import stream_view, streams_table, warnings
+from ingestd.live.shapes import State
 from ingestd.structure import did_you_mean
 
+#: Options that have a value and may come before the command.
+_VALUED = ("-c", "--config", "--url")
 
-@click.command
-@click.argument("name", required=False)
+
+class _Group(click.Group):
+    """Without a command it is ``list``, and a name that is no command is a stream's to ``show``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command in front, whatever options were before it."""
+        if not args or args[0] not in ("-h", "--help"):
+            args = self._in_front(args)
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """In the order in which one meets them."""
+        return list(self.commands)
+
+    def _in_front(self, args: list[str]) -> list[str]:
+        count = 0
+        while count < len(args) and args[count].startswith("-"):
+            count += 2 if args[count] in _VALUED else 1
+        if count >= len(args):
+            return ["list", *args]
+        name, rest = args[count], [*args[:count], *args[count + 1 :]]
+        if name in self.commands:
+            return [name, *rest]
+        options = [option for option in args[:count] if option.startswith("-")]
+        if not all(option.startswith(("--json", *_VALUED)) for option in options):
+            return ["list", *args]  # a filter and its value
+        near = did_you_mean(name, self.commands)
+        if near and args[count + 1 : count + 2] and not args[count + 1].startswith("-"):
+            raise click.UsageError(f'There is no command "{name}"{near}')
+        return ["show", name, *rest]
+
+
+@click.group(cls=_Group, no_args_is_help=False, subcommand_metavar="[COMMAND|NAME] [ARGS]...")
+def streams() -> None:
+    """List, make and steer the streams of a running daemon.
+
+    \b
+    ingestd streams                      all of them, as a table
+    ingestd streams studio               one in full (as "show studio")
+    ingestd streams create studio --pipeline hls
+                                         a new one: prints its key and where to publish, once
+    ingestd streams stop studio          end its session
+    ingestd streams recordings studio    what was recorded
+
+    \b
+    For scripts every command takes --json, which prints what the HTTP API answers:
+      key=$(ingestd streams create --json | jq -r .key)
+      ingestd streams list --json --state live | jq -r '.streams[].name'
+
+    To list and look takes a token of scope "read" in $INGESTD_TOKEN where the daemon wants one, create and
+    stop one of "publish", all else "admin". Exit status: 0 done, 1 refused or no daemon answers, 2 wrong
+    usage.
+    """  # noqa: D301  \b is click's mark for lines that stay as they are
+
+
+@streams.command("list", short_help="List the streams, or some of them.")
+@click.option(
+    "--state", "states", type=click.Choice(get_args(State)), multiple=True, help="Only in this; repeatable."
+)
+@click.option("--pipeline", metavar="ID", help="Only of this pipeline.")
+@click.option("--label", "labels", metavar="KEY[=VALUE]", multiple=True, help="Only with this; repeatable.")
+@click.option("-q", "--q", metavar="TEXT", help="Only with this in the name or title.")
 @config_option
 @api_option
-@click.option("--json", "as_json", is_flag=True, help="The API's JSON, for scripts.")
-def streams(name: str | None, config_path: Path, url: str | None, as_json: bool) -> None:
-    """List the streams of a running daemon, or show stream NAME in full.
+@json_option
+def list_streams(
+    states: tuple[str, ...],
+    pipeline: str | None,
+    labels: tuple[str, ...],
+    q: str | None,
+    config_path: Path,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """List the streams: those of ingestd.toml, and those that were made through the API.
 
-    Streams are declared in ingestd.toml. --json prints what the API says: {"streams": [...]}, or one
-    object for NAME. Exit status 1 if no daemon answers, or it has no such stream.
-    """
-    base_url = api_url(url, config_path)
+    \b
+    ingestd streams list --state live --state interrupted
+    ingestd streams list --label customer=42 --json
+    """  # noqa: D301
+    wanted = {"state": states, "pipeline": pipeline, "label": labels, "q": q}
+    listed = run(_list, api_url(url, config_path), wanted)
     if as_json:
-        click.echo(json.dumps(run(_fetch, base_url, name), indent=2))
+        echo_json({"streams": listed})
         return
     console = Console(highlight=False)
-    now = datetime.now(UTC)
-    if name is not None:
-        status, rates = run(_look, base_url, name)
-        console.print(stream_view(status, rates, datetime.now(UTC)))
-    elif listed := run(_fetch, base_url, None)["streams"]:
-        console.print(streams_table(listed, now))
+    if listed:
+        console.print(streams_table(listed, datetime.now(UTC)))
+        for status in listed:
+            for warning in warnings(status):
+                console.print(f"{status['name']}: {warning}", style="yellow", markup=False)
+    elif any(wanted.values()):
+        console.print("no such streams")
     else:
-        console.print("no streams yet: declare one in ingestd.toml, as [streams.NAME]", markup=False)
+        text = 'no streams yet: make one with "ingestd streams create", or declare it in ingestd.toml'
+        console.print(text, markup=False)
 
 
-async def _fetch(base_url: str, name: str | None) -> dict[str, Any]:
-    async with Control(base_url) as control:
-        if name is None:
-            return {"streams": await control.streams()}
-        return await _one(control, name)
+@streams.command(short_help="Show one in full.")
+@click.argument("name")
+@config_option
+@api_option
+@json_option
+def show(name: str, config_path: Path, url: str | None, as_json: bool) -> None:
+    """Show stream NAME in full: what it is, and what its session does.
+
+    \b
+    ingestd streams show studio
+    ingestd streams show studio --json | jq -r '.playback[].url'
+    """  # noqa: D301
+    base_url = api_url(url, config_path)
+    if as_json:
+        echo_json(run(_show, base_url, name))
+        return
+    status, rates = run(_look, base_url, name)
+    console = Console(highlight=False)
+    console.print(stream_view(status, rates, datetime.now(UTC)))
+    console.print(stream_details(status), soft_wrap=True)
+
+
+for module in (stream_changes, steering, history):
+    for command in module.COMMANDS:
+        streams.add_command(command)
+
+
+async def _list(base_url: str, wanted: dict[str, str | Sequence[str] | None]) -> list[dict[str, Any]]:
+    async with asking(base_url) as control:
+        return await control.streams(**wanted)
+
+
+async def _show(base_url: str, name: str) -> dict[str, Any]:
+    async with asking(base_url, name, streams.commands) as control:
+        return await control.stream(name)
 
 
 async def _look(base_url: str, name: str) -> tuple[dict[str, Any], dict[str, float]]:
-    async with Control(base_url) as control:
-        await _one(control, name)
+    async with asking(base_url, name, streams.commands) as control:
         overview = Overview(control)
         await overview.measure(name)
         [look] = await overview.look(name)
         return look
-
-
-async def _one(control: Control, name: str) -> dict[str, Any]:
-    try:
-        return await control.stream(name)
-    except UnknownStream as error:
-        names = [status["name"] for status in await control.streams()]
-        hint = did_you_mean(name, names) or f". It has: {', '.join(names) or 'none'}"
-        raise IngestdError(f"{error}{hint}") from None

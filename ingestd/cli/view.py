@@ -31,14 +31,17 @@ _LABEL = 10
 def stream_view(status: dict[str, Any], rates: dict[str, float], now: datetime) -> RenderableType:
     """One stream in full: its state, what comes in, the encoder, and a row a sink with its last error."""
     lines: list[RenderableType] = [_title(status, now)]
+    lines += [Text(warning, "yellow") for warning in warnings(status)]
     if status["state"] == "idle":
-        return lines[0]
+        return Group(*lines)
     lines.append(labelled("source", _source(status, rates)))
     if encoder := status["encoder"]:
         lines.append(labelled("encoder", _encoder(encoder)))
         lines += _notes("encoder", encoder)
     elif status["sinks"]:
         lines.append(labelled("encoder", Text("none: the source is passed on as it is", "dim")))
+    if (mux := status.get("mux")) and mux.get("status"):
+        lines.append(labelled("Mux", Text(f"{mux['status']} {_since(mux, now)}".rstrip())))
     if status["sinks"]:
         lines.append(_sinks(status, rates, now))
         lines += [note for sink in status["sinks"] for note in _notes(sink["name"], sink)]
@@ -47,17 +50,23 @@ def stream_view(status: dict[str, Any], rates: dict[str, float], now: datetime) 
     return Group(*lines)
 
 
+def warnings(status: dict[str, Any]) -> list[str]:
+    """What is wrong with one stream outside this machine: at Mux."""
+    mux = status.get("mux") or {}
+    return [f"Mux warns: {mux['warning']} (docs/mux.md says what to do)"] if mux.get("warning") else []
+
+
 def streams_table(streams: Iterable[dict[str, Any]], now: datetime) -> Table:
     """All streams, a row each."""
-    table = _table("stream", "state", "for", "pipeline", "publisher", "received", "sinks")
+    rows = table("stream", "state", "for", "pipeline", "publisher", "received", "sinks")
     for status in streams:
         publisher = (status["publisher"] or {}).get("remote") or "–"
         received = size(status["bytes"]) if status.get("session") else "–"
-        table.add_row(
-            Text(status["name"], "bold"), _state(status["state"]), _since(status, now), status["pipeline"],
+        rows.add_row(
+            Text(status["name"], "bold"), _table_state(status), _since(status, now), status["pipeline"],
             publisher, received, _sink_counts(status["sinks"]),
         )  # fmt: skip
-    return table
+    return rows
 
 
 def plain_line(status: dict[str, Any], rates: dict[str, float], now: datetime) -> str:
@@ -81,8 +90,10 @@ def plain_line(status: dict[str, Any], rates: dict[str, float], now: datetime) -
 
 
 def _title(status: dict[str, Any], now: datetime) -> Text:
-    text = Text.assemble((status["name"], "bold"), "  ", _state(status["state"]))
+    text = Text.assemble((status["name"], "bold"), "  ", state_text(status["state"]))
     text.append(f" {_lasting(status, now)}".rstrip())
+    if not status.get("enabled", True):
+        text.append("  disabled", "yellow")
     text.append(f"   pipeline {status['pipeline']}", "dim")
     if status.get("session"):
         text.append(f"   session {status['session']}", "dim")
@@ -103,7 +114,7 @@ def _track(track: dict[str, Any]) -> str:
 
 
 def _encoder(encoder: dict[str, Any]) -> Text:
-    text = _state(encoder["state"])
+    text = state_text(encoder["state"])
     text.append(f" · {encoder['fps']:.1f} fps · {encoder['speed']:.2f}x", "default")
     for what, style in (("dropped", "yellow"), ("duplicated", "dim")):
         if encoder[what]:
@@ -114,14 +125,14 @@ def _encoder(encoder: dict[str, Any]) -> Text:
 
 
 def _sinks(status: dict[str, Any], rates: dict[str, float], now: datetime) -> Table:
-    table = _table("sink", "state", "for", "bitrate", "fps", "output", "restarts")
+    rows = table("sink", "state", "for", "bitrate", "fps", "output", "restarts")
     for sink in status["sinks"]:
-        table.add_row(
-            Text(sink["name"], "bold"), _state(sink["state"]), _since(sink, now),
+        rows.add_row(
+            Text(sink["name"], "bold"), state_text(sink["state"]), _since(sink, now),
             rate(rates.get(f"sink:{sink['name']}")), f"{sink['fps']:.1f}" if sink.get("fps") else "–",
             _output(status, sink), Text(str(sink["restarts"]), "yellow" if sink["restarts"] else "dim"),
         )  # fmt: skip
-    return table
+    return rows
 
 
 def _output(status: dict[str, Any], sink: dict[str, Any]) -> str:
@@ -154,8 +165,16 @@ def _sink_counts(sinks: list[dict[str, Any]]) -> Text:
     )
 
 
-def _state(state: str) -> Text:
+def state_text(state: str) -> Text:
+    """A state of a stream, session or sink, in its colour."""
     return Text(f"● {state.replace('_', ' ')}", _STYLES.get(state, "dim"))
+
+
+def _table_state(status: dict[str, Any]) -> Text:
+    """A stream's in a table: that it is disabled matters more than that nothing comes."""
+    if status.get("enabled", True) or status["state"] not in ("idle", "ended", "failed"):
+        return state_text(status["state"])
+    return state_text("disabled")
 
 
 def _since(status: dict[str, Any], now: datetime) -> str:
@@ -179,8 +198,9 @@ def labelled(label: str, text: Text) -> Text:
     return Text.assemble((label.ljust(_LABEL), "cyan"), text)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="cyan")
+def table(*columns: str) -> Table:
+    """An empty table in the style of all of them."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="cyan")
     for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
-    return table
+        made.add_column(column, no_wrap=True, overflow="ellipsis")
+    return made

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -90,6 +93,36 @@ def test_watching_goes_on_until_ctrl_c(tmp_path: Path) -> None:
             process.wait()
     assert [json.loads(line)["live"] for line in lines] == [0, 0]
     assert process.returncode == 0
+
+
+def test_in_a_terminal_it_goes_on(tmp_path: Path) -> None:
+    """A live view, which waits for a daemon that goes away, until Ctrl-C; --once looks once there, too."""
+    ours, theirs = pty.openpty()
+    seen = bytearray()
+
+    def read_until(text: bytes) -> None:
+        while text not in seen:
+            seen.extend(os.read(ours, 65_536))
+
+    with ExitStack() as stack:
+        stack.callback(os.close, ours)
+        stack.callback(os.close, theirs)
+        with daemon(tmp_path, PIPELINE) as running:
+            args = ("--url", f"http://{running.control}")
+            env = environment(TERM="xterm")
+            once = subprocess.run(
+                command("status", "--once", *args), cwd=tmp_path, env=env, stdout=theirs, timeout=60
+            )
+            read_until(b"idle: cam")
+            assert once.returncode == 0
+            seen.clear()
+            process = subprocess.Popen(command("status", *args), cwd=tmp_path, env=env, stdout=theirs)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            read_until(b"idle: cam")
+        read_until(b"waiting for it")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize("what", ["status", "streams"])

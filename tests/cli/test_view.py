@@ -154,3 +154,15 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
 def test_an_ending_of_an_unknown_code() -> None:
     """A code that we do not know is shown with the server's reason."""
     assert ending(4999, "because") == "closed with 4999: because"
+
+
+def test_a_stream_that_mux_and_its_owner_have_something_to_say_of() -> None:
+    """That it is disabled, what Mux says and what it warns of; an idle one is "disabled" in the table."""
+    mux = {"stream_id": "x", "status": "idle", "since": "2026-01-02T03:04:35.000Z", "warning": "not_active"}
+    lines = drawn(stream_view(status(mux=mux, enabled=False), RATES, NOW), 80).splitlines()
+    assert lines[0].startswith("demo  ● live 0:40  disabled   pipeline simulcast")
+    assert lines[1] == "Mux warns: not_active (docs/mux.md says what to do)"
+    assert "Mux       idle 0:10" in lines
+    idle = status(state="idle", since=None, session=None, publisher=None, sinks=[], bytes=0, enabled=False)
+    assert "● disabled" in drawn(streams_table([idle], NOW), 100)
+    assert "● live" in drawn(streams_table([status(enabled=False)], NOW), 100)
