@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import KeyedColumnElement
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 #: The columns of the row that was to be inserted.
 Excluded: TypeAlias = ReadOnlyColumnCollection[str, KeyedColumnElement[Any]]
@@ -45,5 +48,7 @@ def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> 
 
 def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # it takes a while to load
+
         return postgresql.insert(table)
     return sqlite.insert(table)
