@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CAPTURES ?=
 ARGS ?=
 # Most tests wait for a live run to go on; a test that measures none of its own time may share the machine.
-PARALLEL ?= -n 3
+PARALLEL ?= -n 4 --dist worksteal
 
 # Where a stamp is newer than pyproject.toml, nothing is done again.
 RUNTIME := $(VENV)/.runtime

@@ -39,6 +39,9 @@ def whole(name: str) -> list[bytes]:
     return [*chunks, last[:-1]]
 
 
+@pytest.mark.parametrize(
+    "each_ffmpeg", ["system", pytest.param("embedded", marks=pytest.mark.full)], indirect=True
+)
 async def test_another_codec_and_size_go_on_in_the_same_program(
     tmp_path: Path, rtmp_server: RtmpServer, each_ffmpeg: str
 ) -> None:
@@ -69,6 +72,9 @@ async def test_another_codec_and_size_go_on_in_the_same_program(
     assert max(b - a for (a, _), (b, _) in pairwise(frames)) < 0.035
 
 
+@pytest.mark.parametrize(
+    "each_ffmpeg", ["system", pytest.param("embedded", marks=pytest.mark.full)], indirect=True
+)
 async def test_tracks_that_come_and_go_are_filled(
     tmp_path: Path, rtmp_server: RtmpServer, each_ffmpeg: str
 ) -> None:

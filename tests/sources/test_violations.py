@@ -216,7 +216,7 @@ async def test_a_thousand_wrong_tokens() -> None:
         channel = door.chunks
         door.refusal = wrong
         told: list[tuple[int, str]] = []
-        limit, worst = trio.CapacityLimiter(20), 0.0
+        limit, worst = trio.CapacityLimiter(20), 0
 
         async def guess(number: int) -> None:
             async with limit:
@@ -231,14 +231,15 @@ async def test_a_thousand_wrong_tokens() -> None:
                 nursery.start_soon(guess, number)
             sent = 0
             while len(told) < 1000:
-                began = trio.current_time()
+                before = len(told)
                 await live.send(chunk(sent))
                 assert await channel.receive() == Chunk(b"x", sent, 0)
-                worst, sent = max(worst, trio.current_time() - began), sent + 1
+                worst, sent = max(worst, len(told) - before), sent + 1
                 await trio.sleep(0.005)
         assert told == [(wrong.code, wrong.reason)] * 1000
         assert sent > 20
-        assert worst < 0.5
+        # Turn by turn, with the twenty that guess at a time: no chunk waits for many of them.
+        assert worst < 200
 
 
 # Secrets
