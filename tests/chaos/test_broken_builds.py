@@ -24,6 +24,12 @@ def caught(outcome: Outcome) -> set[str]:
     return {violation.check for violation in outcome.violations}
 
 
+#: That the sound build is not caught is for the long run: `test_chaos.py` has it, too.
+BUILDS = pytest.mark.parametrize(
+    "sound", [pytest.param(True, marks=pytest.mark.full), False], ids=["sound", "broken"]
+)
+
+
 async def test_a_hub_that_starts_mid_gop_is_caught_by_hls(bench: Bench) -> None:
     """A writer that comes back behind its random access point leaves a hole in the playlist.
 
