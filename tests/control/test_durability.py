@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+import trio
 
 from ingestd.registry.keys import digest
 from tests.control.conftest import MANY
@@ -16,6 +19,7 @@ from tests.control.tools import acall, call, eventually, make, until
 from tests.daemon.tools import AT_ONCE, COPY, MKV, browser_chunks, live
 from tests.support.daemon import Daemon, daemon
 
+LONG = (pytest.mark.full, pytest.mark.timeout(400))
 CONFIG = MANY + '[database]\ntimeout = "300ms"\n'
 
 
@@ -55,6 +59,71 @@ def test_what_was_answered_survives_a_kill(running: Daemon) -> None:
     kept = dict(connection.execute("SELECT name, key_sha256 FROM streams").fetchall())
     connection.close()
     assert all(kept[name] == digest(key) for name, key in made.items() if name != "s3")
+
+
+@pytest.mark.parametrize(("calls", "kills"), [(40, 2), pytest.param(200, 10, marks=LONG)])
+async def test_kills_at_random_moments(running: Daemon, calls: int, kills: int) -> None:
+    """All that was answered is there; of what was not, each call was done or not; nobody stays on air.
+
+    A stream is live meanwhile, by a publisher that does not come back.
+    """
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    names = [f"s{number}" for number in range(calls // 4)]
+    titles: dict[str, set[str | None]] = {}  # what a stream's title may be; None: it may not be there
+    done = 0
+
+    async def client(own: random.Random) -> None:
+        nonlocal done
+        while names:
+            name = names.pop()
+            possible = titles[name] = {None}
+            for number in range(4):
+                title, path = f"{name} {number}", f"/v1/streams/{name}" if number else "/v1/streams"
+                body = {"title": title} if number else {"title": title, "name": name}
+                possible.add(title)
+                try:
+                    answer = await acall(running, "PATCH" if number else "POST", path, body)
+                except (OSError, HTTPException):
+                    await trio.sleep(own.uniform(0, 0.2))
+                else:
+                    # Not there, where the daemon died before it was made.
+                    assert answer.status in ((200, 404) if number else (201,)), answer.body
+                    possible.clear()
+                    possible.add(title if answer.status != 404 else None)
+                done += 1
+
+    async def clients() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(client, random.Random(rng.random()))
+
+    async with live(running, browser_chunks()):
+        await until(running, "cam", "live")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clients)
+        for kill in range(1, kills + 1):
+            with trio.move_on_after(30):
+                while done < kill * calls / (kills + 1):  # noqa: ASYNC110  other tasks count
+                    await trio.sleep(0.002)
+            await trio.sleep(rng.uniform(0, 0.05))
+            running.kill()
+            running.start_again()
+            await trio.to_thread.run_sync(running.wait_ready)
+    running.kill()
+    running.start_again()
+    running.wait_ready()
+    running.wait_event("registry_ready")
+    there = {each["name"]: each["title"] for each in call(running, "GET", "/v1/streams").json["streams"]}
+    for name, possible in titles.items():
+        assert there.get(name) in possible, name
+    on_air = call(running, "GET", "/v1/sessions?on_air=true").json["sessions"]
+    live_now = {
+        each["name"]
+        for each in call(running, "GET", "/v1/streams?state=live,interrupted,connecting").json["streams"]
+    }
+    assert {each["stream"] for each in on_air} <= live_now
 
 
 def test_an_idempotency_key_survives_a_kill(running: Daemon) -> None:
