@@ -56,11 +56,13 @@ class Target:
     real: dict[str, list[str]]
 
 
-@pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.full)])
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     directory = tmp_path_factory.mktemp("daemon")
     tokens = {scope: give(directory, scope, scope) for scope in ("read", "publish", "admin")}
     auth = MANY + 'tokens_file = "tokens"\nfailures = "0"\nfailures_in_all = "0"\n'
+    if request.param == "postgresql":
+        auth += f'[database]\nurl = "{request.getfixturevalue("postgres").new_database()}"\n'
     with daemon(directory, COPY + AT_ONCE + MKV + HLS, config=auth, control='pipeline = "test"\n') as running:
 
         def get(path: str) -> Any:
