@@ -35,6 +35,7 @@ def blueprint() -> Blueprint:
     page("/docs", "docs.html", "A page to try all this", "text/html")
     page("/docs/try.js", "try.js", "Its script", "text/javascript")
     page("/docs/try.css", "try.css", "Its style", "text/css")
+    page("/docs/icon.svg", "icon.svg", "Its icon", "image/svg+xml")
     return routes.blueprint
 
 

@@ -26,7 +26,7 @@ def shown(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize(
     "chosen",
-    [scenario("smoke"), scenario("black-hole-heals"), scenario("cut-publisher")],
+    [scenario("smoke"), scenario("cut-publisher")],
     ids=lambda chosen: chosen.name,
 )
 async def test_short_runs_equal_the_control_run(bench: Bench, chosen: Scenario) -> None:
