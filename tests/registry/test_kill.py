@@ -38,9 +38,9 @@ async def main(url, state, *numbers):
             await trio.to_thread.run_sync(sys.stdin.buffer.read, 1)
             made = stream(f"s{number:03}", targets=(Target(sink="mux", key=str(number)),))
             await database.run(add_stream, made, SEALER)
-            print("created", number, flush=True)
+            print(f"created {number}", flush=True)
             await database.run(change_stream, evolve(made, title="changed", updated=2.0), SEALER)
-            print("changed", number, flush=True)
+            print(f"changed {number}", flush=True)
     async with trio.open_nursery() as nursery:
         for number in numbers:
             nursery.start_soon(work, int(number))
@@ -59,6 +59,8 @@ def killed_after(lines: int, url: str, state: Path, numbers: set[int]) -> Iterat
         assert process.stdout is not None
         process.stdin.write(b"++++")  # as many at once, and never more: the kill comes in time
         for count, line in enumerate(process.stdout, 1):
+            if not line.endswith(b"\n"):
+                break  # The kill tore it: not said.
             what, number = line.decode().split()
             yield int(number), what
             if count == lines:
