@@ -70,11 +70,15 @@ class Program:
         hub.publish(self.configuration, frames, marks)
 
     async def play(self, hub: Hub, first: int = 0, live: int = 0, *, end: bool = True) -> None:
-        """Publish from frame *first* on: at once what is before frame *live*, then `SPEED` times too fast."""
+        """Publish from frame *first* on: at once what is before frame *live*, then `SPEED` times too fast.
+
+        At once is before any other task runs, as a daemon has its journal back before a writer begins.
+        """
         begin = trio.current_time()
         start = self.frames[min(live, len(self.frames) - 1)].timestamp
         for at in range(first, len(self.frames), 5):
-            await trio.sleep_until(begin + (self.frames[at].timestamp - start) / NS_PER_S / SPEED)
+            if at >= live:
+                await trio.sleep_until(begin + (self.frames[at].timestamp - start) / NS_PER_S / SPEED)
             self.publish(hub, at, at + 5)
         if end:
             hub.end()
