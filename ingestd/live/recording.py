@@ -339,7 +339,7 @@ class Recording:
         async with self._finishing:
             for part in list(self._ended):
                 name = self._name_of(part)
-                note = partial(catalog.note, name) if catalog is not None else None
+                note, made = partial(catalog.note, name) if catalog is not None else None, None
                 try:
                     await trio.to_thread.run_sync(part.finish)
                     await publish(part.path, part.file, self.ffmpeg, note)
@@ -352,9 +352,12 @@ class Recording:
                 else:
                     self.finished += 1
                     log.info("recording_ready", stream=self.stream, file=name)
-                    size = (await trio.Path(part.file).stat()).st_size
-                    self.tell("recording.ready", name=self.sink.name, file=name, size=size)
+                    made = part.file
+                # Nobody may note the one without the other.
                 self._ended.remove(part)
+                if made is not None:
+                    size = (await trio.Path(made).stat()).st_size
+                    self.tell("recording.ready", name=self.sink.name, file=name, size=size)
                 for path in await trio.to_thread.run_sync(retain, self.sink, self.place):
                     gone = path.relative_to(self.place.recordings).as_posix()
                     self.tell("recording.removed", name=self.sink.name, file=gone)
