@@ -50,7 +50,7 @@ test: $(DEV) ## All tests but the long ones; installs the Debian packages they n
 	$(BIN)/pytest -m "not full" $(PARALLEL) $(ARGS)
 
 test-full: $(DEV) ## All tests, the long ones included; CAPTURES=DIR adds a folder of recordings
-	@PYTHON=$(BIN)/python scripts/debian-packages
+	@PYTHON=$(BIN)/python scripts/debian-packages --full
 	CAPTURES="$(CAPTURES)" $(BIN)/pytest $(PARALLEL) $(ARGS)
 
 chaos: $(DEV) ## Inject faults into a live daemon and compare: ARGS="--help" says how; some need root

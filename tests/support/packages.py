@@ -3,7 +3,7 @@
 A missing program fails a test, with the command that helps; it never skips.
 
 Run as a script it names the packages that are missing, one line, and exits with 1 if there are any:
-``make test`` installs them from that.
+``make test`` installs them from that. With ``--full`` it counts those of the long tests, too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ PROGRAMS = {
     "ip": "iproute2",
     "node": "nodejs",
 }
+#: Of tests that are marked ``full``.
+FULL_PROGRAMS = {"firefox-esr": "firefox-esr"}
 MODULES = {"ngx_rtmp_module.so": "libnginx-mod-rtmp", "ngx_stream_module.so": "libnginx-mod-stream"}
 #: What a binary in a wheel is linked with: the browser driver's Node.
 LIBRARIES = {"libatomic.so.1": "libatomic1"}
@@ -40,7 +42,9 @@ def program(name: str) -> str:
     """The absolute path of *name*, or MissingProgramError."""
     found = shutil.which(name, path=_search_path())
     if found is None:
-        raise MissingProgramError(f"{name} is missing: {install_command([PROGRAMS.get(name, name)])}")
+        raise MissingProgramError(
+            f"{name} is missing: {install_command([(PROGRAMS | FULL_PROGRAMS).get(name, name)])}"
+        )
     return found
 
 
@@ -69,9 +73,10 @@ def embedded_ffmpeg() -> str:
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def missing_packages() -> list[str]:
-    """The Debian packages that are needed and not there, sorted."""
-    found = {PROGRAMS[name] for name in PROGRAMS if shutil.which(name, path=_search_path()) is None}
+def missing_packages(*, full: bool = False) -> list[str]:
+    """The Debian packages that are needed and not there, sorted; *full*: by the long tests, too."""
+    needed = PROGRAMS | FULL_PROGRAMS if full else PROGRAMS
+    found = {needed[name] for name in needed if shutil.which(name, path=_search_path()) is None}
     for name, package in MODULES.items():
         if not any(Path(folder, name).exists() for folder in _NGINX_MODULES):
             found.add(package)
@@ -102,6 +107,6 @@ def _search_path() -> str:
 
 
 if __name__ == "__main__":
-    missing = missing_packages()
+    missing = missing_packages(full="--full" in sys.argv[1:])
     print(" ".join(missing))
     sys.exit(1 if missing else 0)
