@@ -1,0 +1,299 @@
+"""How late viewers see what was drawn: the daemon's relay beside a plain relay and beside HLS, in one run.
+
+A page draws the time of day into its picture and publishes it with our library. Another browser shows the
+same stream three times in one page: by our `Player`, by a relay that passes chunks on as they come (a
+stand-in made here, fed with the very same chunks), and by the daemon's HLS. Each frame that is displayed is
+read back: now, less what stands in it, is its age. Then viewers come late, one after another, and the time
+from opening the page to its first frame is taken.
+
+    python -m benchmarks.latency [--slices 100 250] [--seconds 30] [--joins 10] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+from attrs import define, field
+from trio_websocket import (
+    ConnectionClosed,
+    WebSocketConnection,
+    WebSocketRequest,
+    open_websocket_url,
+    serve_websocket,
+)
+
+from tests.support import pages
+from tests.support.browser import Page, open_chromium
+from tests.support.daemon import Daemon, daemon
+
+PAGE = Path("tests/support/publisher.html").resolve()  # it has a canvas that draws the time of day
+PIPELINE = """
+[video]
+codec = "h264"
+size = "640x360"
+fps = 30
+bitrate = "1000k"
+preset = "ultrafast"
+[[sinks]]
+type = "hls"
+segment = "2s"
+"""
+HEADER = 12  # bytes of `ingestd.v1` before a chunk's data
+BACKLOG = 4096
+MAX_MESSAGE = 2**24
+
+PUBLISH = """
+(async () => {{
+  const {{ Publisher }} = await import("{library}");
+  window.canvas = numberedCanvas({{ fps: 30 }});
+  const stream = await canvas.stream({{ width: 640, height: 360, video: true, audio: true }});
+  window.live = new Publisher({{
+    url: "{url}", key: "cam-key", stream, bitrate: 1_000_000, lowLatency: {low}, resume: false, codec: "vp8",
+  }});
+  live.addEventListener("error", event => console.error(JSON.stringify(event.detail)));
+  await live.start();
+}})()
+"""
+
+WATCH = """
+(async () => {{
+  const {{ Player }} = await import("{library}");
+  const age = video => {{
+    const samples = [], pen = new OffscreenCanvas(340, 8).getContext("2d", {{ willReadFrequently: true }});
+    const seen = (_, {{ expectedDisplayTime }}) => {{
+      pen.drawImage(video, 0, 0, video.videoWidth, video.videoHeight * 0.08, 0, 0, 340, 8);
+      const cells = Array.from({{ length: 34 }}, (_, i) => pen.getImageData(i * 10 + 5, 4, 1, 1).data[1] > 127);
+      if (cells[0] && !cells[33]) {{
+        const drawn = cells.slice(1, 33).reduce((sum, on) => sum * 2 + (on ? 1 : 0), 0);
+        const shown = Math.round(performance.timeOrigin + expectedDisplayTime) % 2 ** 32;
+        samples.push((shown - drawn + 2 ** 32) % 2 ** 32);
+      }}
+      video.requestVideoFrameCallback(seen);
+    }};
+    video.requestVideoFrameCallback(seen);
+    return samples;
+  }};
+  const video = () => {{
+    const made = Object.assign(document.createElement("video"), {{ muted: true, autoplay: true, width: 320 }});
+    return document.body.appendChild(made);
+  }};
+  const [ours, plain, hls] = [video(), video(), video()];
+  window.samples = {{ relay: age(ours), plain: age(plain), hls: age(hls) }};
+  window.player = new Player(ours, {{ url: "{watch}", lowLatency: {low} }});
+  player.start();
+  const source = new MediaSource(), queue = [];
+  plain.src = URL.createObjectURL(source);
+  await new Promise(done => source.addEventListener("sourceopen", done));
+  const buffer = source.addSourceBuffer('video/webm;codecs="vp8,opus"');
+  const feed = () => {{ if (queue.length && !buffer.updating) buffer.appendBuffer(queue.shift()); }};
+  buffer.addEventListener("updateend", feed);
+  const socket = Object.assign(new WebSocket("{plain}"), {{ binaryType: "arraybuffer" }});
+  socket.onmessage = ({{ data }}) => {{ queue.push(data); feed(); }};
+  window.follow = () => {{ hls.src = "{hls}"; hls.play(); }};
+}})()
+"""
+
+FIRST_FRAME = """
+(() => {
+  const look = () => {
+    const video = document.querySelector("video");
+    if (!video) return setTimeout(look, 1);
+    video.requestVideoFrameCallback(() => { window.firstFrame = performance.now(); });
+  };
+  look();
+})()
+"""
+
+
+@define(eq=False)
+class PlainRelay:
+    """What people write first: each chunk goes to each viewer as it comes; who is late gets the first one."""
+
+    upstream: str
+    first: bytes | None = None
+    _viewers: set[trio.MemorySendChannel[bytes]] = field(factory=set)
+
+    async def connection(self, request: WebSocketRequest) -> None:
+        if request.path.startswith("/watch"):
+            await self._watch(await request.accept())
+        else:
+            await self._publish(await request.accept(subprotocol="ingestd.v1"))
+
+    async def _watch(self, socket: WebSocketConnection) -> None:
+        send, receive = trio.open_memory_channel[bytes](BACKLOG)
+        if self.first is not None:
+            send.send_nowait(self.first)
+        self._viewers.add(send)
+        try:
+            async for chunk in receive:
+                await socket.send_message(chunk)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._viewers.discard(send)
+
+    async def _publish(self, socket: WebSocketConnection) -> None:
+        self.first = None
+        async with open_websocket_url(
+            self.upstream, subprotocols=["ingestd.v1"], max_message_size=MAX_MESSAGE
+        ) as server:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_pass, server, socket)
+                try:
+                    while True:
+                        message = await socket.get_message()
+                        await server.send_message(message)
+                        if isinstance(message, bytes):
+                            self._tell(message[HEADER:])
+                except ConnectionClosed:
+                    nursery.cancel_scope.cancel()
+
+    def _tell(self, chunk: bytes) -> None:
+        if self.first is None:
+            self.first = chunk
+        for viewer in self._viewers:
+            viewer.send_nowait(chunk)
+
+
+async def _pass(source: WebSocketConnection, sink: WebSocketConnection) -> None:
+    try:
+        while True:
+            await sink.send_message(await source.get_message())
+    except ConnectionClosed:
+        await sink.aclose()
+
+
+@asynccontextmanager
+async def live(running: Daemon, slice_ms: int) -> AsyncIterator[tuple[trio.Nursery, str, PlainRelay]]:
+    """A browser publishes *slice_ms* slices to *running*, through a plain relay whose URL is given."""
+    relay = PlainRelay(f"ws://{running.ingest}/stream/live")
+
+    async def host(task_status: trio.TaskStatus[Any]) -> None:
+        await serve_websocket(
+            relay.connection, "127.0.0.1", 0, ssl_context=None, max_message_size=MAX_MESSAGE,
+            task_status=task_status,
+        )  # fmt: skip
+
+    async with trio.open_nursery() as nursery, open_chromium() as browser:
+        server = await nursery.start(host)
+        plain = f"ws://127.0.0.1:{server.port}"
+        page = await browser.new_page(await pages.serve(nursery, PAGE))
+        library = f"http://{running.control}/lib/ingestd.js"
+        low = "true" if slice_ms < 250 else "false"
+        await page.evaluate(PUBLISH.format(library=library, url=f"{plain}/publish", low=low))
+        await running.wait_until(lambda status: status["state"] == "live")
+        yield nursery, plain, relay
+        await page.evaluate("live.stop()")
+        nursery.cancel_scope.cancel()
+
+
+async def measure(running: Daemon, slice_ms: int, seconds: float, joins: int) -> dict[str, Any]:
+    """Ages of frames and times to the first one, at slices of *slice_ms*."""
+    low = "true" if slice_ms < 250 else "false"
+    async with live(running, slice_ms) as (nursery, plain, _), open_chromium() as browser:
+        page = await browser.new_page(await pages.serve(nursery, PAGE))
+        await page.evaluate(
+            WATCH.format(
+                library=f"http://{running.control}/lib/ingestd.js",
+                watch=f"ws://{running.ingest}/stream/watch/cam",
+                plain=f"{plain}/watch",
+                hls=running.playlist_url,
+                low=low,
+            )
+        )
+        while not running.playlist.exists() or running.playlist.read_text().count("#EXTINF") < 4:
+            await trio.sleep(0.5)
+        await page.evaluate("follow()")
+        await trio.sleep(5)  # as viewers settle
+        await page.evaluate("Object.values(samples).forEach(each => each.length = 0)")
+        await trio.sleep(seconds)
+        samples = await page.evaluate("samples")
+        own = await page.evaluate("player.statistics")
+        await page.goto("about:blank")
+        return {
+            "slice_ms": slice_ms,
+            "age_ms": {name: _summary(found) for name, found in samples.items()},
+            "player": own,
+            "first_frame_ms": _summary([await _join(page, running) for _ in range(joins)]),
+        }
+
+
+async def _join(page: Page, running: Daemon) -> float:
+    """Milliseconds from opening ``/watch/cam`` to its first frame."""
+    script = await page.command("Page.addScriptToEvaluateOnNewDocument", source=FIRST_FRAME)
+    try:
+        await page.goto(f"http://{running.control}/watch/cam")
+        with trio.fail_after(20):
+            while (found := await page.evaluate("window.firstFrame ?? null")) is None:
+                await trio.sleep(0.02)
+    finally:
+        await page.command("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+    await page.goto("about:blank")
+    return float(found)
+
+
+def _summary(values: list[float]) -> dict[str, float] | None:
+    if len(values) < 2:
+        return None
+    return {
+        "frames": len(values),
+        "p50": round(statistics.median(values)),
+        "p95": round(statistics.quantiles(values, n=20, method="inclusive")[-1]),
+        "max": round(max(values)),
+    }
+
+
+def _show(result: dict[str, Any]) -> None:
+    names = {
+        "relay": "ingestd, /stream/watch",
+        "plain": "a plain relay",
+        "hls": "ingestd, HLS (2 s segments)",
+    }
+    base = (result["age_ms"]["relay"] or {}).get("p50")
+    print(f"\n{result['slice_ms']} ms slices: draw → display")
+    for name, found in result["age_ms"].items():
+        if found is None:
+            print(f"  {names[name]:28} nothing was shown")
+            continue
+        ratio = f"{found['p50'] / base:5.1f}×" if base else ""
+        print(f"  {names[name]:28} p50 {found['p50']:6} ms   p95 {found['p95']:6} ms   {ratio}")
+    first = result["first_frame_ms"]
+    if first:
+        print(f"  opening /watch → first frame  p50 {first['p50']:5} ms   p95 {first['p95']:6} ms")
+
+
+async def main(slices: list[int], seconds: float, joins: int) -> list[dict[str, Any]]:
+    results = []
+    for slice_ms in slices:
+        print(f"measuring {slice_ms} ms slices for {seconds:g} s …", file=sys.stderr)
+        with tempfile.TemporaryDirectory() as directory, daemon(Path(directory), PIPELINE) as running:
+            results.append(await measure(running, slice_ms, seconds, joins))
+    return results
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.latency", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--slices", type=int, nargs="+", default=[100, 250], metavar="MS", help="slice lengths"
+    )
+    parser.add_argument("--seconds", type=float, default=30, help="of watching each (default: 30)")
+    parser.add_argument("--joins", type=int, default=10, help="late viewers each (default: 10)")
+    parser.add_argument("--json", action="store_true", help="print all that was found as JSON")
+    arguments = parser.parse_args()
+    found = trio.run(main, arguments.slices, arguments.seconds, arguments.joins)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for each in found:
+            _show(each)
