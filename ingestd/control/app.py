@@ -7,7 +7,6 @@ from quart_trio import QuartTrio
 
 from ingestd.auth.authority import Authority
 from ingestd.control import (
-    documents,
     events,
     expose,
     frontends,
@@ -17,6 +16,7 @@ from ingestd.control import (
     metrics,
     mux,
     openapi,
+    pages,
     pipelines,
     recordings,
     session,
@@ -82,7 +82,7 @@ def create_app(
         hls.blueprint(running, access),
         health.blueprint(running),
         metrics.blueprint(running, registry, lag),
-        documents.blueprint(),
+        pages.blueprint(links),
         openapi.blueprint(app),
     ):
         app.register_blueprint(blueprint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from attrs import define
@@ -9,6 +10,8 @@ from quart import request
 
 from ingestd.config import Config
 
+#: A host with its port, as a policy can name it. What a client calls itself is not believed.
+_NAMED = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  nothing is bound here
 
 
@@ -32,6 +35,12 @@ class Links:
     def playlist(self, stream: str) -> str:
         """The media playlist of *stream*."""
         return f"{self.http}/hls/{stream}/index.m3u8"
+
+    @property
+    def ingest_origin(self) -> str:
+        """The ingest listener as a source of a Content-Security-Policy (CSP3, 2.3.1), which has no IPv6."""
+        url = urlsplit(self._ingest)
+        return f"{url.scheme}://{url.netloc}" if _NAMED.fullmatch(url.netloc) else f"{url.scheme}:"
 
     @property
     def _ingest(self) -> str:
