@@ -178,6 +178,7 @@ async def _run(
                 streams.start(session)
             history = History(streams, registry.ledger)
             services.start_soon(history.run)
+            services.start_soon(streams.measure)
             services.start_soon(registry.forget)
             services.start_soon(registry.run, history.live, OnDisk(config))
             links, ending = Links(config), trio.Event()

@@ -7,6 +7,7 @@ from quart_trio import QuartTrio
 
 from ingestd.auth.authority import Authority
 from ingestd.control import (
+    about,
     events,
     expose,
     frontends,
@@ -82,6 +83,7 @@ def create_app(
         hls.blueprint(running, access),
         health.blueprint(running),
         metrics.blueprint(running, registry, lag),
+        about.blueprint(links, access),
         pages.blueprint(links),
         openapi.blueprint(app),
     ):

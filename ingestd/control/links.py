@@ -30,7 +30,12 @@ class Links:
 
     def publish(self, key: str) -> str:
         """Where the owner of *key* publishes."""
-        return f"{self._ingest}/stream/live/{key}"
+        return f"{self.publishing}/{key}"
+
+    @property
+    def publishing(self) -> str:
+        """Where publishers connect, without a key."""
+        return f"{self._ingest}/stream/live"
 
     def playlist(self, stream: str) -> str:
         """The media playlist of *stream*."""

@@ -112,6 +112,22 @@ class StreamList(Struct):
     next: str | UnsetType = UNSET
 
 
+class RateTold(Struct):
+    """In bits and pictures a second, since the one before."""
+
+    at: Time
+    bitrate: float
+    fps: float
+
+
+class RateList(Struct):
+    """Of the session that runs, the oldest first, and so many seconds apart; none while nothing runs."""
+
+    session: str | None
+    every: float
+    rates: list[RateTold]
+
+
 class SessionListing(Struct, forbid_unknown_fields=True):
     """Which sessions to list."""
 

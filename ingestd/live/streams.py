@@ -11,6 +11,7 @@ from ingestd.events import Events
 from ingestd.live.ingest import Seat
 from ingestd.live.journal import JournalWriter
 from ingestd.live.publication import RESUME_REFUSED, SESSION_OVER, Item, Publication, Resume
+from ingestd.live.rates import EVERY, Rates
 from ingestd.live.session import Session
 from ingestd.live.targets import aimed
 from ingestd.live.writer import Writer
@@ -38,6 +39,7 @@ class Streams:
     events: Events = field(factory=Events)
     sessions: dict[str, Session] = field(factory=dict)
     draining: bool = False
+    rates: Rates = field(factory=Rates)
     _running: set[str] = field(factory=set)
 
     @property
@@ -130,6 +132,12 @@ class Streams:
         session.cause = session.cause or cause
         session.ingest.close(code, cause)
         return True
+
+    async def measure(self) -> None:
+        """Note how fast the media of each session comes in, until cancelled."""
+        while True:
+            self.rates.measure([self.sessions[name] for name in self._running], trio.current_time())
+            await trio.sleep(EVERY)
 
     def restart(self, name: str, sink: str) -> bool:
         """Have the FFmpeg of *sink* end and begin anew; False if it has none, or has failed for good."""
