@@ -34,7 +34,7 @@ class _File:
 
 def blueprint(links: Links) -> Blueprint:
     routes = Routes("pages", "Pages")
-    html, assets = _read(ROOT, ".html"), _read(ROOT, ".js", ".css", ".svg")
+    html, assets = _read(ROOT, ".html"), _read(ROOT / "ui", ".js", ".css", ".svg")
     library = _read(ROOT / "lib", ".js")
 
     async def page(file: str, sensors: str = "()") -> Response:
@@ -84,7 +84,7 @@ def blueprint(links: Links) -> Blueprint:
     media = ", ".join(kind for suffix, kind in _TYPES.items() if suffix != ".html")
 
     @routes.get(
-        "/pages/<asset>", "What pages are made of", scope=None, problems=(404,),
+        "/ui/<asset>", "What pages are made of", scope=None, problems=(404,),
         answers=[Answer(status=200, about="A script, a style, a picture.", media=media), _UNCHANGED],
     )  # fmt: skip
     async def part(asset: str) -> Response:

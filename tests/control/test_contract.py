@@ -90,7 +90,7 @@ async def test_every_struct_s_field_is_known(tmp_path: Path) -> None:
 
 PAGES = ("/", "/broadcast", "/watch/cam", "/check", "/login", "/docs")
 PARTS = [
-    *(f"/pages/{path.name}" for path in sorted(ROOT.glob("*.*")) if path.suffix != ".html"),
+    *(f"/ui/{path.name}" for path in sorted((ROOT / "ui").glob("*.*"))),
     *(f"/lib/{path.name}" for path in sorted((ROOT / "lib").glob("*.js"))),
 ]
 
@@ -147,7 +147,7 @@ async def test_the_policy_lets_a_page_reach_the_ingest_listener(
 
 @pytest.mark.parametrize(
     "path",
-    ["/pages/../pages.py", "/pages/%2e%2e/names.py", "/pages/dashboard.html", "/pages/lib", "/lib/../docs.js",
+    ["/ui/../pages.py", "/ui/%2e%2e/names.py", "/ui/dashboard.html", "/ui/lib", "/lib/../docs.js",
      "/lib/%2e%2e%2fdocs.js", "/watch/UPPER", "/watch/a/b"],
 )  # fmt: skip
 async def test_only_the_files_there_are_are_served(path: str, tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ class Seen(SimpleNamespace):
 def session(size: int = 0, pictures: int = 0) -> Any:
     """As much of one as is looked at."""
     hub = SimpleNamespace(pictures=pictures)
-    made = Seen(ingest=SimpleNamespace(size=size), source=SimpleNamespace(hub=hub))
-    return made
+    return Seen(ingest=SimpleNamespace(size=size), source=SimpleNamespace(hub=hub))
 
 
 def test_rates_are_those_since_the_last_look() -> None:
