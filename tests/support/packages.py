@@ -26,6 +26,7 @@ PROGRAMS = {
     "mkvmerge": "mkvtoolnix",
     "ip": "iproute2",
     "node": "nodejs",
+    "tsc": "node-typescript",
 }
 MODULES = {"ngx_rtmp_module.so": "libnginx-mod-rtmp", "ngx_stream_module.so": "libnginx-mod-stream"}
 #: What a binary in a wheel is linked with: the browser driver's Node.

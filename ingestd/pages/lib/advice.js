@@ -98,6 +98,8 @@ const WORDS = {
     "The last seconds may be missing in the recording.",
   ],
 
+  stopped: ["It was stopped.", "Start it again."],
+
   // What the server says
   ended_by_server: ["The stream was ended on the server.", "Start again if that was not intended."],
   server_stopping: ["The server stops.", "Nothing: the connection is made again when it is back."],

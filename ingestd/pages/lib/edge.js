@@ -33,6 +33,7 @@ export class LiveEdge {
   #arrived = 0;
   /** @type {number | null} */
   #mean = null;
+  #begun = 0;
   #steered = 0;
   #rate = 1;
 
@@ -115,13 +116,16 @@ export class LiveEdge {
 
   /** @param {number} now @param {number} ahead @param {number} target */
   #pace(now, ahead, target) {
-    const weight = Math.min(1, (now - this.#steered) / 1000 / MEAN_S);
+    if (this.#mean === null) [this.#mean, this.#begun] = [ahead, now];
+    // At first what is there comes at once: there is no mean yet.
+    const span = Math.min(MEAN_S, (now - this.#begun) / 2000);
+    const weight = span > 0 ? Math.min(1, (now - this.#steered) / 1000 / span) : 1;
     this.#steered = now;
-    const mean = (this.#mean = this.#mean === null ? ahead : this.#mean + weight * (ahead - this.#mean));
+    const mean = (this.#mean += weight * (ahead - this.#mean));
     const [late, early] = [mean - target, 0.6 * target - mean];
     // Once it has begun it goes on until the target is reached: no to and fro.
     if (late > SLACK_S || (this.#rate > 1 && late > 0)) {
-      this.#rate = Math.min(FASTEST, 1 + Math.max(0.02, late / 10));
+      this.#rate = Math.min(FASTEST, 1 + Math.max(0.03, late / 5));
     } else if (early > 0 || (this.#rate < 1 && mean < 0.9 * target)) {
       this.#rate = SLOWEST;
     } else {

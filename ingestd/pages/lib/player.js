@@ -1,6 +1,7 @@
 /** Watch a stream of ingestd: docs/browser.md. */
 
 import { problem } from "./advice.js";
+import { Autoplay } from "./autoplay.js";
 import { excess, LiveEdge } from "./edge.js";
 import { Emitter } from "./emitter.js";
 import { MediaBuffer, mediaSource, rangesOf } from "./mediabuffer.js";
@@ -80,6 +81,7 @@ export class Player extends Emitter {
   /** @type {NativeHls | null} */
   #native = null;
   #edge;
+  #autoplay;
   #progress = new Progress();
   /** @type {ReturnType<typeof setInterval>[]} */
   #timers = [];
@@ -96,7 +98,6 @@ export class Player extends Emitter {
   #started = 0;
   /** @type {number | null} */
   #firstFrame = null;
-  #wanted = false;
 
   /** @param {HTMLVideoElement} video @param {PlayerOptions} options */
   constructor(video, { url, hls = null, token, latency = 1 }) {
@@ -105,6 +106,7 @@ export class Player extends Emitter {
     this.#url = withToken(url, token);
     this.#hls = hls && withToken(hls, token);
     this.#edge = new LiveEdge(latency);
+    this.#autoplay = new Autoplay(video, found => this.emit("warning", found));
   }
 
   /**
@@ -155,7 +157,7 @@ export class Player extends Emitter {
     this.#started = performance.now();
     this.#firstFrame = null;
     this.#repairs = 0;
-    this.#wanted = true;
+    this.#autoplay.wanted = true;
     this.#session = "";
     this.#listening = new AbortController();
     const until = { signal: this.#listening.signal };
@@ -277,12 +279,12 @@ export class Player extends Emitter {
       else if (video.playbackRate !== course.rate) video.playbackRate = course.rate;
       const surplus = excess(video.currentTime, ranges);
       if (surplus) this.#buffer.remove(surplus);
-      if (video.paused && this.#wanted) this.#play();
+      this.#autoplay.attempt();
     }
     const ahead = this.#ahead();
     const { stalled, stuck } = this.#progress.look(now, {
       at: video.currentTime,
-      paused: video.paused && !this.#wanted,
+      paused: this.#autoplay.paused,
       flowing: this.#flowing,
       ahead,
     });
@@ -303,22 +305,6 @@ export class Player extends Emitter {
     this.#video.currentTime = to + 0.001;
   }
 
-  async #play() {
-    this.#wanted = false;
-    try {
-      await this.#video.play();
-    } catch (error) {
-      if (!(error instanceof DOMException) || error.name !== "NotAllowedError") {
-        this.#wanted = this.#buffer !== null; // another load has come between
-        return;
-      }
-      if (this.#video.muted) return this.emit("warning", problem("autoplay_refused"));
-      this.#video.muted = true;
-      this.#wanted = true;
-      this.emit("warning", problem("autoplay_muted"));
-    }
-  }
-
   #shown() {
     this.#firstFrame ??= Math.round(performance.now() - this.#started);
   }
@@ -335,7 +321,7 @@ export class Player extends Emitter {
     this.#repairs += 1;
     if (this.#repairs % 2 && range) {
       this.#jump(Math.max(range[0], this.#video.currentTime + 0.1), "gap");
-      this.#wanted = true;
+      this.#autoplay.wanted = true;
       return;
     }
     this.#broken("it does not play");
@@ -350,7 +336,7 @@ export class Player extends Emitter {
     this.emit("warning", problem("not_ready", details));
     this.#discard();
     this.#session = "";
-    this.#wanted = true;
+    this.#autoplay.wanted = true;
     this.#watching?.renew("the video is set up again");
   }
 
@@ -369,7 +355,7 @@ export class Player extends Emitter {
     this.#native = new NativeHls(this.#video, this.#hls, {
       state: state => this.#turn(state),
       waiting: details => this.emit("warning", problem("hls_failed", details)),
-      play: () => this.#play(),
+      play: () => this.#autoplay.attempt(),
     });
   }
 

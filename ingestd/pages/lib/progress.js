@@ -28,7 +28,8 @@ export class Progress {
    * @returns {{stalled: boolean, stuck: boolean}} stalled: it has just begun to stand for lack of data
    */
   look(now, { at, paused, flowing, ahead }) {
-    const since = this.#looked ? now - this.#looked : 0;
+    if (!this.#looked) this.#looked = this.#moved = now;
+    const since = now - this.#looked;
     this.#looked = now;
     this.moving = at > this.#at;
     const idle = paused || (!flowing && ahead < ENOUGH_S) || (!this.#played && ahead < ENOUGH_S);
