@@ -38,8 +38,10 @@ lint: $(DEV) ## Ruff: rules and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(DEV) ## mypy, strict
+types: $(DEV) ## mypy, strict, and tsc over what browsers load
 	$(BIN)/mypy
+	@PYTHON=$(BIN)/python scripts/debian-packages
+	tsc
 
 format: $(DEV) ## Let ruff fix and format everything
 	$(BIN)/ruff check --fix .

@@ -73,6 +73,10 @@ class Events:
         found = tuple(event for event in self._kept if event.number > number)
         return found, max(0, self.last - number - len(found))
 
+    def before(self, count: int) -> int:
+        """The number after which *count* events are kept, or as many as there are."""
+        return self.last - min(count, len(self._kept))
+
     async def wait(self, number: int) -> None:
         """Wait for an event after *number*."""
         await trio.lowlevel.checkpoint()

@@ -7,7 +7,7 @@ from quart_trio import QuartTrio
 
 from ingestd.auth.authority import Authority
 from ingestd.control import (
-    documents,
+    about,
     events,
     expose,
     frontends,
@@ -17,7 +17,9 @@ from ingestd.control import (
     metrics,
     mux,
     openapi,
+    pages,
     pipelines,
+    playback,
     recordings,
     session,
     sessions,
@@ -30,6 +32,7 @@ from ingestd.control.at_mux import AtMux
 from ingestd.control.desk import Desk
 from ingestd.control.failures import handle_failures
 from ingestd.control.links import Links
+from ingestd.live.audience import Audience
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
@@ -43,6 +46,7 @@ _MAX_BODY = 2**20
 
 def create_app(
     running: Streams,
+    audience: Audience,
     registry: Registry,
     ring: LogRing,
     lag: LoopLag,
@@ -52,7 +56,7 @@ def create_app(
     told: Webhooks,
     at_mux: Mux | None = None,
 ) -> QuartTrio:
-    """The Quart application over *running* and *registry*.
+    """The Quart application over *running*, its *audience*, and *registry*.
 
     *ring* has the log's events, *lag* how late the loop is; *authority* says who may, and a route that names
     no scope needs "admin". *ending* is set when answers that would go on for ever have to end. *told* are the
@@ -64,7 +68,7 @@ def create_app(
     handle_failures(app)
     access = Access(authority, running.config.control)
     access.guard(app)
-    desk = Desk(running, registry, AtMux(at_mux))
+    desk = Desk(running, audience, registry, AtMux(at_mux))
     telling = streams.Telling(desk, links, authority)
     for blueprint in (
         streams.blueprint(desk, telling),
@@ -80,9 +84,11 @@ def create_app(
         expose.blueprint(desk),
         session.blueprint(access),
         hls.blueprint(running, access),
+        playback.blueprint(desk, links, access),
         health.blueprint(running),
-        metrics.blueprint(running, registry, lag),
-        documents.blueprint(),
+        metrics.blueprint(audience, registry, lag),
+        about.blueprint(links, access),
+        pages.blueprint(links),
         openapi.blueprint(app),
     ):
         app.register_blueprint(blueprint)

@@ -53,6 +53,9 @@ class EventQuery(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    last: Annotated[
+        int, Meta(ge=0, le=100_000, description="Without an id: begin with so many that were before.")
+    ] = 0
 
 
 def blueprint(desk: Desk, ending: trio.Event) -> Blueprint:
@@ -67,8 +70,8 @@ def blueprint(desk: Desk, ending: trio.Event) -> Blueprint:
     )  # fmt: skip
     async def follow(query: EventQuery) -> Response:
         """Server-sent events: `id`, `event` (the type) and `data`, a JSON object with `number`, `at`, `type`,
-        `stream` and `data`. Without an id only what happens from now on. After an event `reset` look at
-        `/v1/streams` again: what came before it is lost.
+        `stream` and `data`. Without an id what happens from now on, and the `last` before it. After an event
+        `reset` look at `/v1/streams` again: what came before it is lost.
         """
         # A browser sends the header when it reconnects; it then knows more than the address.
         after = request.headers.get("Last-Event-ID") or query.after
@@ -81,11 +84,11 @@ def blueprint(desk: Desk, ending: trio.Event) -> Blueprint:
             raise Refusal(
                 503, "too many clients follow already (control.max_event_clients)", retry_after=5
             ) from None
-        number = events.last
+        number = events.before(query.last)
         lost = False
         if match is not None:
             lost = match[1] != events.run or int(match[2]) > events.last
-            number = number if lost else int(match[2])
+            number = events.last if lost else int(match[2])
         follower = _Follower(events, ending, number, lost, query)
         return endless(follower.run(), places.release, "text/event-stream")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from attrs import define
@@ -9,6 +10,8 @@ from quart import request
 
 from ingestd.config import Config
 
+#: A host with its port, as a policy can name it. What a client calls itself is not believed.
+_NAMED = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  nothing is bound here
 
 
@@ -27,11 +30,38 @@ class Links:
 
     def publish(self, key: str) -> str:
         """Where the owner of *key* publishes."""
-        return f"{self._ingest}/stream/live/{key}"
+        return f"{self.publishing}/{key}"
+
+    @property
+    def publishing(self) -> str:
+        """Where publishers connect, without a key."""
+        return f"{self._ingest}/stream/live"
 
     def playlist(self, stream: str) -> str:
         """The media playlist of *stream*."""
         return f"{self.http}/hls/{stream}/index.m3u8"
+
+    def watch(self, stream: str) -> str:
+        """Where viewers of *stream* connect to."""
+        return f"{self._ingest}/stream/watch/{stream}"
+
+    def media(self, stream: str) -> str:
+        """The same as one endless body."""
+        return self.watch(stream).replace("ws", "http", 1)
+
+    def page(self, stream: str) -> str:
+        """The page that shows *stream*."""
+        return f"{self.http}/watch/{stream}"
+
+    def thumbnail(self, stream: str) -> str:
+        """What *stream* shows now, as a picture."""
+        return f"{self.http}/v1/streams/{stream}/thumbnail.jpg"
+
+    @property
+    def ingest_origin(self) -> str:
+        """The ingest listener as a source of a Content-Security-Policy (CSP3, 2.3.1), which has no IPv6."""
+        url = urlsplit(self._ingest)
+        return f"{url.scheme}://{url.netloc}" if _NAMED.fullmatch(url.netloc) else f"{url.scheme}:"
 
     @property
     def _ingest(self) -> str:

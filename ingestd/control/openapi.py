@@ -35,6 +35,7 @@ _TAGS = (
     "Mux",
     "What front ends call",
     "Documents",
+    "Pages",
 )
 _METHODS = ("get", "post", "put", "patch", "delete")
 #: The parts of paths that vary: what they are, and the form of one that can be found.
@@ -46,6 +47,7 @@ _PARAMETERS: dict[str, tuple[str, str | None]] = {
     "recording": ("The recording's id.", None),
     "pipeline": ("The pipeline's id: the name of its file.", f"^{NAME.pattern}$"),
     "file": ("A playlist's, init segment's or segment's name.", None),
+    "asset": ("A file's name.", None),
     "target": ("The target's id at Mux.", None),
     "endpoint": ("The endpoint's name in `[[webhooks]]`.", f"^{NAME.pattern}$"),
     "delivery": ("The delivery's id.", None),

@@ -112,6 +112,22 @@ class StreamList(Struct):
     next: str | UnsetType = UNSET
 
 
+class RateTold(Struct):
+    """In bits and pictures a second, since the one before."""
+
+    at: Time
+    bitrate: float
+    fps: float
+
+
+class RateList(Struct):
+    """Of the session that runs, the oldest first, and so many seconds apart; none while nothing runs."""
+
+    session: str | None
+    every: float
+    rates: list[RateTold]
+
+
 class SessionListing(Struct, forbid_unknown_fields=True):
     """Which sessions to list."""
 
@@ -234,6 +250,21 @@ class DeliveryListing(Struct, forbid_unknown_fields=True):
     state: Literal["pending", "delivered", "failed"] | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
+
+
+class PlaybackTold(Struct):
+    """How a stream stands, and where it is watched: `watch` is a WebSocket, `media` the same as one body."""
+
+    stream: str
+    state: State
+    since: Time | None
+    watch: str
+    media: str
+    hls: Annotated[str | None, Meta(description="Null for a pipeline without HLS.")]
+    page: str
+    viewers: int
+    poster: Annotated[str | None, Meta(description="A picture of it, where who watches may see that.")]
+    live_since: Annotated[float | None, Meta(description="When its session began, Unix time.")]
 
 
 class DeliveryTold(Struct):

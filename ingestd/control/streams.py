@@ -20,13 +20,16 @@ from ingestd.control.shapes import (
     CreatedStream,
     NewSimulcast,
     NewStream,
+    RateList,
+    RateTold,
     SimulcastTold,
     StreamChange,
     StreamList,
     StreamListing,
 )
+from ingestd.live.rates import EVERY
 from ingestd.live.shapes import StreamStatus
-from ingestd.live.status import stream_status
+from ingestd.live.status import rfc3339, stream_status
 from ingestd.registry.model import Policy, Stream
 from ingestd.registry.paging import BadCursor, decode_cursor, encode_cursor
 
@@ -43,7 +46,8 @@ class Telling:
 
     def status(self, stream: Stream) -> StreamStatus:
         """The stream, its session, and where it plays."""
-        status = stream_status(stream, self._desk.streams.sessions.get(stream.name))
+        session = self._desk.streams.sessions.get(stream.name)
+        status = stream_status(stream, session, self._desk.audience.of(stream.name))
         if status["mux"] is not None:
             status["mux"].update(self._desk.at_mux.standing(stream))  # type: ignore[typeddict-item]
         pipeline = self._desk.pipeline_of(stream)
@@ -119,6 +123,17 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
     async def show(name: str) -> StreamStatus:
         """One that was not published since the daemon started is `idle`; then it shows its last session."""
         return telling.status(desk.get(name))
+
+    @routes.get(
+        "/v1/streams/<name>/rates", "How fast its media came in", scope="read", answers=[ok(RateList)],
+        problems=(404, 503),
+    )  # fmt: skip
+    async def rates(name: str) -> RateList:
+        """In the last five minutes: for graphs."""
+        session = desk.streams.running(desk.get(name).name)
+        found = desk.streams.rates.of(session) if session is not None else ()
+        told = [RateTold(rfc3339(rate.at), round(rate.bitrate), round(rate.fps, 1)) for rate in found]
+        return RateList(session.id if session is not None else None, EVERY, told)
 
     @routes.route(
         "patch", "/v1/streams/<name>", "Change a stream", scope="admin", body=StreamChange, answers=[SHOWN],

@@ -173,6 +173,7 @@ class Hub:
     config: HubConfig
     replay: Replay | None = None
     next_seq: int = 0
+    pictures: int = 0
     ended: bool = False
     configuration: Configuration | None = None
     last_timestamp: dict[int, int] = field(factory=dict)
@@ -198,8 +199,10 @@ class Hub:
         self.next_seq = batch.end
         self._bytes += size
         self._peak = max(self._peak, self._bytes)
+        video = configuration.video.number if configuration.video else None
         for frame in frames:
             self.last_timestamp[frame.track] = frame.timestamp
+            self.pictures += frame.track == video
         self._trim()
         self._changed.unpark_all()
 
@@ -366,6 +369,7 @@ class Hub:
         """Depth and peak of the window, in frames and bytes."""
         return {
             "frames": self.next_seq,
+            "video_frames": self.pictures,
             "window_bytes": self._bytes,
             "window_peak_bytes": self._peak,
             "subscriptions": len(self._subscriptions),

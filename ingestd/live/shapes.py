@@ -50,6 +50,7 @@ class SourceStatus(TypedDict):
 
     tracks: list[TrackStatus]
     frames: int
+    video_frames: int
     window_bytes: int
     window_peak_bytes: int
     subscriptions: int

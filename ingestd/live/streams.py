@@ -11,6 +11,7 @@ from ingestd.events import Events
 from ingestd.live.ingest import Seat
 from ingestd.live.journal import JournalWriter
 from ingestd.live.publication import RESUME_REFUSED, SESSION_OVER, Item, Publication, Resume
+from ingestd.live.rates import EVERY, Rates
 from ingestd.live.session import Session
 from ingestd.live.targets import aimed
 from ingestd.live.writer import Writer
@@ -38,7 +39,9 @@ class Streams:
     events: Events = field(factory=Events)
     sessions: dict[str, Session] = field(factory=dict)
     draining: bool = False
+    rates: Rates = field(factory=Rates)
     _running: set[str] = field(factory=set)
+    _started: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     @property
     def names(self) -> list[str]:
@@ -101,6 +104,13 @@ class Streams:
         self.sessions[session.stream] = session
         self._running.add(session.stream)
         self.nursery.start_soon(self._run, session)
+        self._started.unpark_all()
+
+    async def wait_session(self, name: str, after: Session | None = None) -> Session:
+        """Wait until the stream *name* has a session that runs, other than *after*."""
+        while (session := self.running(name)) is None or session is after:
+            await self._started.park()
+        return session
 
     async def _run(self, session: Session) -> None:
         try:
@@ -130,6 +140,12 @@ class Streams:
         session.cause = session.cause or cause
         session.ingest.close(code, cause)
         return True
+
+    async def measure(self) -> None:
+        """Note how fast the media of each session comes in, until cancelled."""
+        while True:
+            self.rates.measure([self.sessions[name] for name in self._running], trio.current_time())
+            await trio.sleep(EVERY)
 
     def restart(self, name: str, sink: str) -> bool:
         """Have the FFmpeg of *sink* end and begin anew; False if it has none, or has failed for good."""

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from ingestd.control.openapi import document, routes_of
+from ingestd.control.pages import ROOT
 from tests.auth.serving import TOKENS, give, listener
 
 SCOPES = {None, "read", "publish", "admin", "watch"}
@@ -87,15 +88,70 @@ async def test_every_struct_s_field_is_known(tmp_path: Path) -> None:
     assert set(schema["required"]) <= set(shown)
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/try.js", "/docs/try.css", "/docs/icon.svg"])
-async def test_the_page_comes_from_here_alone(path: str, tmp_path: Path) -> None:
-    """A strict policy, no inline script or style, no other host; open without a token."""
+PAGES = ("/", "/broadcast", "/watch/cam", "/check", "/login", "/docs")
+PARTS = [
+    *(f"/ui/{path.name}" for path in sorted((ROOT / "ui").glob("*.*"))),
+    *(f"/lib/{path.name}" for path in sorted((ROOT / "lib").glob("*.js"))),
+]
+
+
+@pytest.mark.parametrize("path", [*PAGES, *PARTS])
+async def test_pages_come_from_here_alone(path: str, tmp_path: Path) -> None:
+    """No inline script or style, no other host; open without a token, and not sent twice."""
     give(tmp_path, "somebody", "read")
     async with listener(tmp_path, TOKENS) as made:
         answer: httpx.Response = await made.ask("GET", path)
+        head = await made.ask("HEAD", path)
+        again = await made.ask("GET", path, If_None_Match=answer.headers["ETag"])
     assert answer.status_code == 200
-    policy = answer.headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", answer.text)
-    assert not re.search(r"<script(?! src)|<style| style=| on\w+=\"", answer.text)
+    assert not re.search(r"https?://(?=[a-z0-9])(?!www\.w3\.org/2000/svg|127\.0\.0\.1|localhost)", answer.text)
+    assert not re.search(r"<script(?! (?:type=\"module\" )?src)|<style| style=| on\w+=\"", answer.text)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(answer.content))
+    assert (again.status_code, again.content) == (304, b"")
+    for one in (answer, head):
+        assert one.headers["Cache-Control"] == "no-cache"
+        assert one.headers["X-Content-Type-Options"] == "nosniff"
+        assert one.headers["Referrer-Policy"] == "no-referrer"
+    if path.startswith("/lib/"):
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert ("Content-Security-Policy" in answer.headers) == (path in PAGES)
+
+
+def sources_of(policy: str) -> dict[str, list[str]]:
+    """What a Content-Security-Policy allows, by directive."""
+    return {name: sources for name, *sources in (part.split() for part in policy.split(";"))}
+
+
+@pytest.mark.parametrize(
+    ("control", "host", "ingest"),
+    [
+        ("", "127.0.0.1", "ws://127.0.0.1:0"),
+        ('public_url = "https://live.example.org/x"', "live.example.org", "wss://live.example.org"),
+        ('public_url = "http://[2001:db8::1]"', "live.example.org", "ws:"),
+        ("", "evil; script-src *", "ws://127.0.0.1:0"),
+    ],
+)
+async def test_the_policy_lets_a_page_reach_the_ingest_listener(
+    control: str, host: str, ingest: str, tmp_path: Path
+) -> None:
+    """And nothing else: that is on a port of its own, or where the proxy is."""
+    async with listener(tmp_path, f'[control]\nbind = "127.0.0.1:0"\n{control}\n') as made:
+        answer = await made.ask("GET", "/broadcast", Host=host)
+    allowed = sources_of(answer.headers["Content-Security-Policy"])
+    assert allowed["default-src"] == allowed["frame-ancestors"] == allowed["base-uri"] == ["'none'"]
+    assert allowed["script-src"] == allowed["style-src"] == ["'self'"]
+    assert allowed["connect-src"] == ["'self'", ingest]
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/ui/../pages.py", "/ui/%2e%2e/names.py", "/ui/dashboard.html", "/ui/lib", "/lib/../docs.js",
+     "/lib/%2e%2e%2fdocs.js", "/watch/UPPER", "/watch/a/b"],
+)  # fmt: skip
+async def test_only_the_files_there_are_are_served(path: str, tmp_path: Path) -> None:
+    """No path leads out of the lists."""
+    async with listener(tmp_path) as made:
+        answer = await made.client.send(made.client.build_request("GET", f"http://{made.address}{path}"))
+    assert answer.status_code == 404

@@ -118,6 +118,18 @@ def test_who_comes_again_has_missed_nothing(running: Daemon) -> None:
             assert [follower.next()["data"]["stream"] for _ in range(2)] == ["missed-1", "missed-2"]
 
 
+def test_what_was_before_can_come_first(running: Daemon) -> None:
+    """As many as are asked for, or kept; then it goes on."""
+    for number in range(3):
+        make(running, name=f"before-{number}")
+    with follow(running, query="last=2") as follower:
+        assert [follower.next()["data"]["stream"] for _ in range(2)] == ["before-1", "before-2"]
+        make(running, name="afterwards")
+        assert follower.next()["data"]["stream"] == "afterwards"
+    with follow(running, query="last=100000") as follower:
+        assert follower.next()["data"]["number"] == 1
+
+
 def test_filters(running: Daemon) -> None:
     """By stream, by type, by noun; and what is passed over moves the place on, too."""
     with follow(running) as follower:

@@ -80,7 +80,8 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             "name": ["cam", "seen", "doomed"], "stream": ["cam"], "id": ["cam", "seen"], "pipeline": ["test"],
             "sink": ["mkv", "hls"], "session": [each["id"] for each in sessions],
             "recording": [each["id"] for each in recordings], "file": ["index.m3u8"],
-            "target": ["none"], "endpoint": ["none"], "delivery": ["none"],
+            "target": ["none"],
+            "asset": ["docs.js", "ingestd.js"], "endpoint": ["none"], "delivery": ["none"],
         }  # fmt: skip
         yield Target(running, tokens, [each for each in operations if each.path not in _ENDLESS], real)
 

@@ -26,6 +26,7 @@ PROGRAMS = {
     "mkvmerge": "mkvtoolnix",
     "ip": "iproute2",
     "node": "nodejs",
+    "tsc": "node-typescript",
 }
 #: Of tests that are marked ``full``.
 FULL_PROGRAMS = {"firefox-esr": "firefox-esr"}

@@ -1,0 +1,151 @@
+/** Where a live player should be, and how fast it should run to get there. No DOM: a test drives it. */
+
+/** @typedef {readonly [start: number, end: number]} Range seconds */
+
+/** What a player does not notice between two ranges, and what a rounded timestamp may be off. */
+const TOUCH_S = 0.05;
+/** So close to the end of a range playback stands, though data comes after a gap. */
+const BRINK_S = 0.15;
+/** Further behind than this it jumps: at a tenth more speed it would take a minute to catch up. */
+const FAR_S = 4;
+const FASTEST = 1.1;
+const SLOWEST = 0.95;
+const SLACK_S = 0.2;
+/** The mean of what is buffered follows in about so many seconds. */
+const MEAN_S = 1.5;
+const STALL_S = 0.3;
+const MOST_PENALTY_S = 3;
+const FORGIVEN_MS = 30_000;
+
+/**
+ * @typedef {object} Course
+ * @property {number} rate
+ * @property {number | null} seek where to, seconds
+ * @property {"gap" | "far" | "start" | null} why
+ */
+
+export class LiveEdge {
+  #latency;
+  #penalty = 0;
+  #forgiven = 0;
+  /** ms between arrivals: the longest of late. */
+  #interval = 0;
+  #arrived = 0;
+  /** @type {number | null} */
+  #mean = null;
+  #begun = 0;
+  #steered = 0;
+  #rate = 1;
+
+  /** @param {number} latency seconds that should be buffered, on average */
+  constructor(latency) {
+    this.#latency = latency;
+  }
+
+  /**
+   * Seconds that should be buffered: as wished, but more than comes at once, and more after each stall.
+   */
+  get target() {
+    return Math.max(this.#latency, (0.75 * this.#interval) / 1000 + 0.15) + this.#penalty;
+  }
+
+  /**
+   * Data has arrived.
+   * @param {number} now ms
+   */
+  arrived(now) {
+    const since = this.#arrived ? now - this.#arrived : 0;
+    this.#arrived = now;
+    if (since < 5000) this.#interval = Math.max(since, this.#interval * 0.98);
+  }
+
+  /**
+   * Playback stood still for lack of data.
+   * @param {number} now ms
+   */
+  stalled(now) {
+    this.#penalty = Math.min(this.#penalty + STALL_S, MOST_PENALTY_S);
+    this.#forgiven = now + FORGIVEN_MS;
+  }
+
+  /** Begin anew: after a jump, or when something else is played. */
+  reset() {
+    this.#mean = null;
+    this.#rate = 1;
+  }
+
+  /**
+   * @param {number} now ms
+   * @param {number} at where playback is, seconds
+   * @param {readonly Range[]} ranges what is buffered
+   * @returns {Course}
+   */
+  steer(now, at, ranges) {
+    const last = ranges.at(-1);
+    if (!last) return { rate: 1, seek: null, why: null };
+    const target = this.#decayed(now);
+    const place = ranges.find(([start, end]) => at >= start - TOUCH_S && at <= end);
+    const next = ranges.find(([start]) => start > at);
+    const begins = place ? null : at < ranges[0][0] ? "start" : "gap";
+    if (last[1] - at > target + FAR_S && begins !== "start") {
+      return this.#jump(Math.max(last[0], last[1] - target), "far");
+    }
+    if (!place) return this.#jump(next ? next[0] : Math.max(last[0], last[1] - target), begins);
+    if (next && place[1] - at < BRINK_S) return this.#jump(next[0], "gap");
+    return { rate: this.#pace(now, last[1] - at, target), seek: null, why: null };
+  }
+
+  /**
+   * @param {number} seek
+   * @param {Course["why"]} why
+   * @returns {Course}
+   */
+  #jump(seek, why) {
+    this.reset();
+    return { rate: 1, seek, why };
+  }
+
+  /** @param {number} now */
+  #decayed(now) {
+    if (this.#penalty && now >= this.#forgiven) {
+      this.#penalty = Math.max(0, this.#penalty - STALL_S);
+      this.#forgiven = now + FORGIVEN_MS;
+    }
+    return this.target;
+  }
+
+  /** @param {number} now @param {number} ahead @param {number} target */
+  #pace(now, ahead, target) {
+    if (this.#mean === null) [this.#mean, this.#begun] = [ahead, now];
+    // At first what is there comes at once: there is no mean yet.
+    const span = Math.min(MEAN_S, (now - this.#begun) / 2000);
+    const weight = span > 0 ? Math.min(1, (now - this.#steered) / 1000 / span) : 1;
+    this.#steered = now;
+    const mean = (this.#mean += weight * (ahead - this.#mean));
+    const [late, early] = [mean - target, 0.6 * target - mean];
+    // Once it has begun it goes on until the target is reached: no to and fro.
+    if (late > SLACK_S || (this.#rate > 1 && late > 0)) {
+      this.#rate = Math.min(FASTEST, 1 + Math.max(0.03, late / 5));
+    } else if (early > 0 || (this.#rate < 1 && mean < 0.9 * target)) {
+      this.#rate = SLOWEST;
+    } else {
+      this.#rate = 1;
+    }
+    return this.#rate;
+  }
+}
+
+/**
+ * What to remove of a buffer, so that it stays small: what was played long ago, and of a long pause the
+ * beginning.
+ * @param {number} at where playback is, seconds
+ * @param {readonly Range[]} ranges
+ * @param {{behind?: number, whole?: number}} most seconds
+ * @returns {Range | null}
+ */
+export function excess(at, ranges, { behind = 30, whole = 60 } = {}) {
+  if (!ranges.length) return null;
+  const [start, end] = [ranges[0][0], ranges[ranges.length - 1][1]];
+  if (end - start > whole && end - at > whole / 2) return [start, end - whole / 2];
+  return at - start > behind ? [start, at - behind / 3] : null;
+}

@@ -1,0 +1,171 @@
+// The daemon's API as pages use it: where it is, who is signed in, what went wrong in words.
+
+/** Where the daemon is: pages may be below a prefix of a proxy's. */
+export const base = new URL("../", import.meta.url);
+
+/** @typedef {{ version: string, publish: string, tokens: boolean, signed_in: boolean, playback: "open" | "signed" | "ask" }} About */
+/** @typedef {{ name: string, scopes: string[], via: string, expires: string | null, csrf: string | null }} Who */
+/** @typedef {{ state: string, since: string, attempts: number, restarts: number, last_error: string | null, fps?: number | null, speed?: number | null }} Health */
+/** @typedef {Health & { behind: number, frames: number, dropped: number }} Encoder */
+/** @typedef {Health & { name: string, type: string, sent_frames: number, sent_bytes: number, dropped_frames: number, behind_frames: number, last_segment?: string | null, file?: string | null }} Sink */
+/** @typedef {{ kind: "video" | "audio", codec: string, width: number | null, height: number | null }} Track */
+/** @typedef {{ at: number, began: string, seconds: number, reason: string, chunks: number | null }} Gap */
+/**
+ * @typedef {object} Stream
+ * @property {string} name
+ * @property {string} title
+ * @property {boolean} enabled
+ * @property {boolean} declared
+ * @property {"idle" | "connecting" | "live" | "interrupted" | "ended" | "failed"} state
+ * @property {string | null} since
+ * @property {string} pipeline
+ * @property {{ remote: string, client: string | null, mime: string | null, bitrate: number | null } | null} publisher
+ * @property {number} viewers
+ * @property {number} bytes
+ * @property {Encoder | null} encoder
+ * @property {Sink[]} sinks
+ * @property {{ provider: string, policy: string, url: string | null }[]} playback
+ * @property {string} [session]
+ * @property {string} [started]
+ * @property {string | null} [cause]
+ * @property {number} [cuts]
+ * @property {number} [gap_count]
+ * @property {Gap[]} [gaps]
+ * @property {{ tracks: Track[], frames: number, video_frames?: number } | null} [source]
+ */
+/** @typedef {Stream & { key: string, ingest_url: string }} CreatedStream */
+/** @typedef {{ number: number, at: string, type: string, stream: string, data: Record<string, any> }} Happening */
+/** @typedef {{ stream: string, state: string, watch: string, hls: string | null, page: string, viewers: number, poster: string | null, live_since: number | null }} Playback */
+/** @typedef {{ id: string, stream: string, session: string | null, file: string, size: number, changed: string, finished: boolean }} Recording */
+
+/** What the API refused; `message` is its own word for why. Status 0: there was no answer. */
+export class Problem extends Error {
+  /** @param {number} status @param {string} detail @param {{ field: string, expected: string }[]} errors */
+  constructor(status, detail, errors = []) {
+    super(detail);
+    this.status = status;
+    this.errors = errors;
+  }
+}
+
+/** @type {string | null} */
+let csrf = null;
+
+/**
+ * The answer to a request, as JSON; a `Problem` is thrown for any other than 2xx.
+ * @param {string} method
+ * @param {string} path without a slash before it
+ * @param {{ body?: unknown, headers?: Record<string, string>, login?: boolean }} more *login*: whoever is not
+ *   signed in is led there
+ * @returns {Promise<any>}
+ */
+export async function call(method, path, { body, headers = {}, login = true } = {}) {
+  const sent = { ...headers };
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  if (method !== "GET" && csrf !== null) sent["X-CSRF-Token"] = csrf;
+  let answer;
+  try {
+    answer = await fetch(new URL(path, base), {
+      method, headers: sent, cache: "no-store", body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw new Problem(0, "The daemon does not answer.");
+  }
+  if (answer.status === 401 && login) toLogin();
+  const text = await answer.text();
+  let told = null;
+  try {
+    told = text ? JSON.parse(text) : null;
+  } catch {
+    throw new Problem(answer.status, "What answered is not the daemon: look at the proxy between.");
+  }
+  if (!answer.ok) throw new Problem(answer.status, told?.detail ?? answer.statusText, told?.errors);
+  return told;
+}
+
+/** @returns {Promise<About>} */
+export const about = () => call("GET", "v1/about");
+
+/** Who is signed in; it also gets what later requests have to show. @returns {Promise<Who>} */
+export async function who() {
+  const found = await call("GET", "v1/session");
+  csrf = found.csrf;
+  return found;
+}
+
+/** @param {string} token @returns {Promise<Who>} */
+export async function signIn(token) {
+  const found = await call("POST", "v1/session", { body: { token }, login: false });
+  csrf = found.csrf;
+  return found;
+}
+
+export async function signOut() {
+  await call("DELETE", "v1/session", { login: false });
+  csrf = null;
+}
+
+/** Go and sign in, and come back here. What is behind a `#` is never sent to a server. */
+export function toLogin() {
+  const here = location.href.slice(location.origin.length);
+  location.assign(new URL(`login#next=${encodeURIComponent(here)}`, base));
+}
+
+/**
+ * Where to go after the sign-in: a page of this daemon, whatever an address says.
+ * @param {string} fragment
+ */
+export function afterLogin(fragment) {
+  const next = new URLSearchParams(fragment.replace(/^#/, "")).get("next") ?? "";
+  try {
+    const wanted = new URL(next, base);
+    if (wanted.origin === base.origin && wanted.pathname.startsWith(base.pathname)) return wanted;
+  } catch { /* no address at all */ }
+  return base;
+}
+
+const TYPES = [
+  ...["created", "updated", "deleted", "connecting", "live", "interrupted", "resumed", "ended", "failed"].map((what) => `stream.${what}`),
+  ...["sink", "encoder"].flatMap((noun) =>
+    ["starting", "running", "backing_off", "recovered", "failed", "stopped"].map((what) => `${noun}.${what}`)),
+  "recording.ready", "recording.removed",
+];
+
+/**
+ * Follow what happens: the last *last* events, then each as it comes.
+ * @param {number} last
+ * @param {(event: Happening) => void} happened
+ * @param {(state: "open" | "lost" | "reset") => void} stands *reset*: events were lost, look at everything again
+ * @returns {() => void} ends it
+ */
+export function follow(last, happened, stands) {
+  /** @type {EventSource} */
+  let source;
+  let place = "";
+  /** @type {number | undefined} */
+  let timer;
+  const begin = () => {
+    source = new EventSource(new URL(`v1/events?${place ? `after=${place}` : `last=${last}`}`, base));
+    source.onopen = () => stands("open");
+    source.onerror = () => {
+      stands("lost");
+      // A browser comes again by itself after a lost connection, but not after a refusal.
+      if (source.readyState === EventSource.CLOSED) timer = setTimeout(again, 3000);
+    };
+    source.addEventListener("reset", (event) => { place = event.lastEventId; stands("reset"); });
+    for (const type of TYPES) {
+      source.addEventListener(type, (event) => {
+        place = event.lastEventId;
+        happened(JSON.parse(event.data));
+      });
+    }
+  };
+  const again = async () => {
+    try {
+      await who();
+    } catch { /* it is not there yet, or leads to the sign-in */ }
+    begin();
+  };
+  begin();
+  return () => { clearTimeout(timer); source.close(); };
+}

@@ -1,0 +1,342 @@
+import { Publisher } from "../lib/ingestd.js";
+import { base, call, Problem as Refused } from "./api.js";
+import { clock, copyable, delay, get, make, note, plural, rate, say, size } from "./dom.js";
+import { Graph } from "./graph.js";
+import { takeOver } from "./handover.js";
+import { enter, may } from "./shell.js";
+import { Sources } from "./sources.js";
+
+/** @typedef {import("../lib/advice.js").Problem} Problem */
+/** @typedef {import("../lib/publisher.js").PublisherState} State */
+
+const BITRATES = /** @type {Record<string, number>} */ ({ 480: 1_000_000, 720: 2_500_000, 1080: 4_500_000 });
+/** A warning that does not come again goes after so many milliseconds. */
+const FADES = 30_000;
+const WARNINGS = 4;
+
+/** What is worth no warning: it is said in the state, or was wanted. */
+const QUIET = new Set(["reconnected", "devices_changed", "bitrate_raised"]);
+
+/** @type {Record<State, [badge: string, kind: string, text: string, note: string]>} */
+const WORDS = {
+  idle: ["Not on air", "", "Not on air.", ""],
+  connecting: ["Connecting", "warn", "Connecting …", ""],
+  starting: ["Starting", "warn", "Connected — starting stream.", ""],
+  live: ["Live", "live", "You are live.", "good"],
+  reconnecting: ["Reconnecting", "warn", "The connection was lost. Reconnecting …", "warn"],
+  paused: ["Paused", "warn", "Paused.", "warn"],
+  ending: ["Ending", "warn", "Sending what is left …", ""],
+  ended: ["Ended", "", "The broadcast has ended.", ""],
+  failed: ["Failed", "bad", "The broadcast could not go on.", "bad"],
+};
+
+const preview = get("preview", HTMLVideoElement);
+const form = get("form", HTMLFormElement);
+const key = get("key", HTMLInputElement);
+const streams = get("streams", HTMLSelectElement);
+const cameras = get("cameras", HTMLSelectElement);
+const microphones = get("microphones", HTMLSelectElement);
+const quality = get("quality", HTMLSelectElement);
+const short = get("short", HTMLInputElement);
+const go = get("go", HTMLButtonElement);
+const end = get("end", HTMLButtonElement);
+const mute = get("mute", HTMLButtonElement);
+const screenButton = get("screen", HTMLButtonElement);
+const level = get("level", HTMLMeterElement);
+const stateNote = get("state");
+
+/** @type {Publisher | null} */
+let publisher = null;
+let address = "";
+let signed = false;
+/** When this broadcast went live first, in milliseconds. */
+let began = 0;
+/** @type {import("./api.js").Who | null} */
+let me = null;
+
+// Sources
+
+const sources = new Sources((stream) => {
+  preview.srcObject = stream;
+  preview.play().catch(() => {});
+  const pictures = stream.getVideoTracks().length > 0;
+  get("curtain").hidden = pictures;
+  if (!pictures) curtain("Sound only", "No camera was found: only the microphone is sent.");
+  mute.disabled = !stream.getAudioTracks().length;
+  screenButton.disabled = false;
+  screenButton.textContent = sources.sharing ? "Stop sharing" : "Share screen";
+  preview.classList.toggle("mirror", !sources.sharing);
+  publisher?.replace(stream).catch(() => {});
+  settle();
+  void list();
+}, (problem) => {
+  if (sources.stream) warn(problem);
+  else curtain(problem.text, problem.advice);
+});
+
+/** @param {string} title @param {string} text */
+function curtain(title, text) {
+  get("curtain").hidden = false;
+  say(get("curtain-title"), title);
+  say(get("curtain-text"), text);
+}
+
+async function list() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  const { camera, microphone } = sources.chosen;
+  fill(cameras, devices.filter((each) => each.kind === "videoinput"), camera, "Camera");
+  fill(microphones, devices.filter((each) => each.kind === "audioinput"), microphone, "Microphone");
+}
+
+/** @param {HTMLSelectElement} select @param {MediaDeviceInfo[]} devices @param {string} chosen @param {string} word */
+function fill(select, devices, chosen, word) {
+  select.disabled = !devices.length;
+  if (!devices.length) select.replaceChildren(make("option", {}, "none found"));
+  else select.replaceChildren(...devices.map(({ deviceId, label }, index) =>
+    make("option", { value: deviceId, selected: deviceId === chosen }, label || `${word} ${index + 1}`)));
+}
+
+const choose = () => sources.open({ camera: cameras.value, microphone: microphones.value });
+cameras.addEventListener("change", choose);
+microphones.addEventListener("change", choose);
+navigator.mediaDevices?.addEventListener("devicechange", () => { void list(); });
+get("camera-on").addEventListener("click", () => { void sources.open(); });
+get("screen-first").addEventListener("click", () => { void sources.share(); });
+screenButton.addEventListener("click", () => { void (sources.sharing ? sources.unshare() : sources.share()); });
+mute.addEventListener("click", () => {
+  sources.muted = !sources.muted;
+  mute.setAttribute("aria-pressed", String(sources.muted));
+  mute.textContent = sources.muted ? "Unmute" : "Mute";
+});
+quality.addEventListener("change", async () => {
+  sources.height = Number(quality.value);
+  if (sources.stream && !sources.sharing) await choose();
+  await publisher?.setBitrate(BITRATES[quality.value]);
+});
+
+setInterval(() => {
+  const now = sources.muted ? 0 : sources.level;
+  level.value = now ?? 0;
+  say(get("level-word"), now === null ? "off" : sources.muted ? "muted" : now < 0.1 ? "silent" : now > 0.95 ? "too loud" : "heard");
+}, 100);
+
+// Going live
+
+/** The key in what was pasted: people copy the whole address, too. */
+function pasted() {
+  const text = key.value.trim();
+  return /^(wss?|https?):/i.test(text) ? (text.split(/[?#]/)[0].split("/").pop() ?? "") : text;
+}
+
+get("show").addEventListener("click", () => {
+  const shown = key.type === "password";
+  key.type = shown ? "text" : "password";
+  get("show").setAttribute("aria-pressed", String(shown));
+  get("show").textContent = shown ? "Hide" : "Show";
+});
+key.addEventListener("input", () => { complain(); settle(); });
+
+/** @param {HTMLElement} [what] */
+function complain(what) {
+  get("key-trouble").replaceChildren(...(what ? [what] : []));
+  if (what) key.setAttribute("aria-invalid", "true");
+  else key.removeAttribute("aria-invalid");
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!pasted()) {
+    complain(note("bad", "Paste the stream key first."));
+    key.focus();
+    return;
+  }
+  if (sources.stream) begin(sources.stream);
+});
+
+/** @param {MediaStream} stream */
+function begin(stream) {
+  get("warnings").replaceChildren();
+  complain();
+  began = 0;
+  for (const graph of Object.values(graphs)) graph.replace([]);
+  publisher = new Publisher({
+    url: address, key: pasted(), stream, bitrate: BITRATES[quality.value], lowLatency: short.checked, name: "broadcast page",
+  });
+  publisher.on("statechange", ({ state, cause, retryIn }) => turned(state, cause, retryIn));
+  publisher.on("hello", ({ stream: name }) => share(name));
+  publisher.on("warning", warn);
+  publisher.on("error", (problem) => {
+    if (problem.code === "unknown_key") complain(note("bad", problem.text, problem.advice));
+  });
+  get("numbers").hidden = false;
+  // What it fails with comes as an event.
+  publisher.start().catch(() => {});
+}
+
+end.addEventListener("click", () => { void publisher?.stop(); });
+
+/** @param {State} state @param {Problem | null} cause @param {number | null} retryIn */
+function turned(state, cause, retryIn) {
+  const [badge, kind, text, look] = WORDS[state] ?? [state, "", state, ""];
+  const shown = get("badge");
+  say(shown, badge);
+  shown.className = `badge ${kind}`;
+  if (state === "live") began ||= Date.now();
+  const said = cause && state !== "live" ? [cause.text, cause.advice] : [];
+  const again = retryIn && retryIn >= 1000 ? `Next try in ${Math.round(retryIn / 1000)} s.` : "";
+  stateNote.className = `note ${look}`;
+  stateNote.replaceChildren(make("strong", {}, text), ...[...said, again].filter(Boolean).map((each) => make("span", {}, each)));
+  if (state === "live") void awake();
+  if (state === "ended" || state === "failed") {
+    publisher = null;
+    lock?.release().catch(() => {});
+    say(get("clock"), began ? `after ${clock((Date.now() - began) / 1000)}` : "");
+    (document.activeElement === end ? go : null)?.focus();
+  }
+  document.title = `${state === "idle" ? "Broadcast" : badge} · ingestd`;
+  settle();
+}
+
+function settle() {
+  const running = publisher !== null;
+  const focused = document.activeElement === go || document.activeElement === end;
+  go.hidden = running;
+  end.hidden = !running;
+  end.disabled = publisher?.state === "ending";
+  go.disabled = !sources.stream || !address;
+  key.readOnly = streams.disabled = short.disabled = running;
+  get("new-key", HTMLButtonElement).disabled = running;
+  if (focused) (running ? end : go).focus();
+}
+
+/** @type {{ release: () => Promise<void> } | null} */
+let lock = null;
+
+/** Phones go to sleep, and the broadcast with them. */
+async function awake() {
+  try {
+    lock = await /** @type {any} */ (navigator).wakeLock?.request("screen");
+  } catch { /* it is asked for, not needed */ }
+}
+document.addEventListener("visibilitychange", () => { if (!document.hidden && publisher) void awake(); });
+addEventListener("beforeunload", (event) => { if (publisher) event.preventDefault(); });
+
+/** @param {Problem} problem */
+function warn({ code, text, advice }) {
+  if (QUIET.has(code)) return;
+  const list_ = get("warnings");
+  list_.querySelector(`[data-code="${CSS.escape(code)}"]`)?.remove();
+  const shown = make("li", { "data-code": code, class: "note warn" }, make("strong", {}, text),
+    ...(advice && !/^Nothing[.:;,]/.test(advice) ? [make("span", {}, advice)] : []));
+  list_.prepend(shown);
+  while (list_.childElementCount > WARNINGS) list_.lastElementChild?.remove();
+  setTimeout(() => shown.remove(), FADES);
+}
+
+// What can be seen of it
+
+const graphs = {
+  bitrate: new Graph("Bitrate", rate, { seconds: 60, least: 500_000 }),
+  buffer: new Graph("Waiting to be sent", size, { seconds: 60, least: 100_000 }),
+  lag: new Graph("Delay to the server", delay, { seconds: 60, least: 500 }),
+};
+get("graphs").append(...Object.values(graphs).map((graph) => graph.element));
+
+setInterval(() => {
+  if (began && publisher) say(get("clock"), clock((Date.now() - began) / 1000));
+  if (!publisher) return;
+  const told = publisher.statistics;
+  graphs.bitrate.push(told.sentBitrate);
+  graphs.buffer.push(told.bufferedBytes);
+  graphs.lag.push(told.lagMs);
+  const facts = /** @type {[string, string][]} */ ([
+    ["Sent", size(told.sentBytes)],
+    ["Picture", told.width ? `${told.width}×${told.height}` : "none"],
+    ["Set to", rate(told.bitrate)],
+    ["Reconnects", String(told.reconnects)],
+    ["Lost", plural(told.droppedChunks, "chunk")],
+  ]);
+  get("facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+}, 1000);
+
+const link = get("link", HTMLInputElement);
+copyable(link, get("copy-link", HTMLButtonElement));
+
+/** @param {string} name of the stream that is, or will be, sent */
+function share(name) {
+  link.value = new URL(`watch/${name}`, base).href;
+  get("open-link", HTMLAnchorElement).href = link.value;
+  say(get("link-hint"), signed
+    ? "Viewers need a token in the link: whoever runs the daemon gives those out."
+    : "Whoever has it can watch.");
+  get("sharing").hidden = false;
+}
+
+// Whose streams there are, for who is signed in
+
+streams.addEventListener("change", () => {
+  const option = streams.selectedOptions[0];
+  get("renew").hidden = !option.value || option.dataset.declared === "true" || !may(me, "admin");
+  if (option.value) share(option.value);
+  else get("sharing").hidden = true;
+});
+
+get("new-key").addEventListener("click", async () => {
+  const button = get("new-key", HTMLButtonElement);
+  // One click asks, the next does it: no dialog for the only thing that is asked here.
+  if (button.dataset.sure !== streams.value) {
+    button.dataset.sure = streams.value;
+    button.textContent = "Yes, end the old key";
+    return;
+  }
+  try {
+    key.value = (await call("POST", `v1/streams/${streams.value}/reset-key`)).key;
+    complain();
+    get("renew").hidden = true;
+    settle();
+  } catch (error) {
+    complain(note("bad", error instanceof Refused ? error.message : String(error)));
+  } finally {
+    delete button.dataset.sure;
+    button.textContent = "Make a new key";
+  }
+});
+
+async function offer() {
+  const told = await call("GET", "v1/streams?limit=1000");
+  for (const { name, title, declared } of told.streams) {
+    streams.append(make("option", { value: name, "data-declared": declared }, title ? `${name} — ${title}` : name));
+  }
+  get("pick").hidden = !told.streams.length;
+}
+
+async function open() {
+  const given = takeOver();
+  if (given) {
+    key.value = given.key;
+    share(given.stream);
+  }
+  const entered = await enter();
+  me = entered.me;
+  address = entered.daemon.publish;
+  signed = entered.daemon.playback !== "open";
+  settle();
+  if (may(me, "read")) await offer();
+  const wanted = given?.stream ?? new URLSearchParams(location.hash.slice(1)).get("stream") ?? "";
+  if (wanted && [...streams.options].some((option) => option.value === wanted)) {
+    streams.value = wanted;
+    if (!given) streams.dispatchEvent(new Event("change"));
+  }
+}
+
+const problems = Publisher.check();
+if (problems.length) {
+  const [problem] = problems;
+  curtain(problem.text, problem.advice);
+  get("camera-on", HTMLButtonElement).disabled = get("screen-first", HTMLButtonElement).disabled = true;
+} else {
+  // Who has allowed it before is not asked again.
+  Promise.resolve(navigator.permissions?.query({ name: /** @type {any} */ ("camera") }))
+    .then((found) => { if (found?.state === "granted" && !sources.stream) void sources.open(); }, () => {});
+}
+open().catch((error) => complain(note("bad", error instanceof Refused ? error.message : String(error), "Reload the page to try again.")));

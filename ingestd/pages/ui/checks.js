@@ -1,0 +1,292 @@
+// The steps of a check: each says what it saw, or throws what is wrong and how to mend it.
+import { Player, Publisher } from "../lib/ingestd.js";
+import { about, call, Problem, who } from "./api.js";
+import { delay, rate } from "./dom.js";
+import { testCard } from "./testcard.js";
+import { track } from "./words.js";
+
+/** @typedef {import("./api.js").Stream} Stream */
+/** @typedef {import("./api.js").Playback} Playback */
+/** @typedef {{ id: string, type: string }[]} Sinks */
+/** @typedef {{ title: string, run: () => Promise<string>, needs?: string[], id: string }} Step */
+
+/** What is wrong, and the cure. */
+export class Fault extends Error {
+  /** @param {string} cause @param {string} cure */
+  constructor(cause, cure) {
+    super(cause);
+    this.cure = cure;
+  }
+}
+
+const SOON = 15_000;
+const LATER = 30_000;
+const LOG = "Look at `ingestd logs` on the server.";
+
+/** One run, with what it has made: `clear` removes that again. */
+export class Check {
+  /** @type {string} */
+  #stream = "";
+  #key = "";
+  #address = "";
+  /** @type {Publisher | null} */
+  #publisher = null;
+  /** @type {Player | null} */
+  #player = null;
+  /** @type {ReturnType<typeof testCard> | null} */
+  #card = null;
+  /** @type {Playback | null} */
+  #playback = null;
+  #stopped = new AbortController();
+
+  /**
+   * @param {string} pipeline
+   * @param {{ name: string, type: string }[]} sinks what the pipeline has
+   * @param {HTMLVideoElement} video where what comes back is played
+   */
+  constructor(pipeline, sinks, video) {
+    this.pipeline = pipeline;
+    this.sinks = sinks;
+    this.video = video;
+  }
+
+  /** @returns {Step[]} */
+  get steps() {
+    const published = ["published"];
+    return [
+      { id: "browser", title: "This browser", run: () => this.#browser() },
+      { id: "api", title: "API", run: () => this.#api() },
+      { id: "recorder", title: "Recorder types", run: () => this.#recorder(), needs: ["browser"] },
+      { id: "stream", title: "A stream for the check", run: () => this.#create(), needs: ["api"] },
+      { id: "socket", title: "Socket", run: () => this.#socket(), needs: ["stream"] },
+      { id: "published", title: "Publishing", run: () => this.#publish(), needs: ["socket", "recorder"] },
+      { id: "init", title: "Init segment", run: () => this.#init(), needs: published },
+      { id: "ffmpeg", title: "FFmpeg", run: () => this.#ffmpeg(), needs: ["init"] },
+      ...this.sinks.map(({ name, type }) => ({
+        id: `sink-${name}`, title: `Sink ${name}${name === type ? "" : ` (${type})`}`, run: () => this.#sink(name), needs: ["init"],
+      })),
+      { id: "playback", title: "Playback", run: () => this.#play(), needs: ["init"] },
+      { id: "video", title: "Video element", run: () => this.#watch(), needs: ["playback"] },
+    ];
+  }
+
+  /** Let the step that runs end now. */
+  stop() {
+    this.#stopped.abort();
+  }
+
+  get stopped() {
+    return this.#stopped.signal.aborted;
+  }
+
+  /** Remove what was made. @returns {Promise<string>} what could not be, or nothing */
+  async clear() {
+    this.#player?.stop();
+    await this.#publisher?.stop().catch(() => {});
+    this.#card?.close();
+    if (!this.#stream) return "";
+    try {
+      await this.#until(SOON, async () => {
+        const { state } = await this.#status();
+        return state === "idle" || state === "ended" || state === "failed" ? true : null;
+      }, true).catch(() => {});
+      const { recordings } = await call("GET", `v1/recordings?stream=${this.#stream}`);
+      for (const { id } of recordings) await call("DELETE", `v1/recordings/${id}`);
+      await call("DELETE", `v1/streams/${this.#stream}`);
+      this.#stream = "";
+      return "";
+    } catch (error) {
+      return `The stream “${this.#stream}” could not be removed: ${error instanceof Error ? error.message : error}`;
+    }
+  }
+
+  async #browser() {
+    const [problem] = [...Publisher.check(), ...Player.check()];
+    if (problem) throw new Fault(problem.text, problem.advice);
+    return "Secure context, MediaRecorder, WebSocket and Media Source are there.";
+  }
+
+  async #api() {
+    try {
+      const [daemon, me] = [await about(), await who()];
+      this.#address = daemon.publish;
+      if (location.protocol === "https:" && daemon.publish.startsWith("ws:")) {
+        throw new Fault(`This page is secure, but publishers are sent to ${daemon.publish}, which browsers refuse.`,
+          "Set control.public_url to the address that browsers see, beginning with https://.");
+      }
+      return `ingestd ${daemon.version} answers; ${daemon.tokens ? `signed in as ${me.name}` : "nobody is asked for a token"}.`;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 0) throw new Fault(error.message, "Look whether the daemon and the proxy before it run.");
+      throw error;
+    }
+  }
+
+  async #recorder() {
+    const types = Publisher.types();
+    return `${types.length} types; the best is ${types[0]}.`;
+  }
+
+  async #create() {
+    const name = `check-${[...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+    try {
+      const made = await call("POST", "v1/streams", { body: { name, pipeline: this.pipeline, title: "Check" } });
+      this.#stream = name;
+      this.#key = made.key;
+      return `“${name}” on the pipeline ${made.pipeline}.`;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (error.status === 403) throw new Fault(error.message, "Sign in with a token that has the scope admin.");
+      if (error.status === 503) throw new Fault(error.message, "The database is away: look at it, and at `ingestd status` on the server.");
+      throw new Fault(error.message, LOG);
+    }
+  }
+
+  async #socket() {
+    this.#playback = /** @type {Playback} */ (await call("GET", `v1/playback/${this.#stream}`));
+    const url = this.#playback.watch;
+    const began = performance.now();
+    await new Promise((opened, failed) => {
+      const socket = new WebSocket(url);
+      const fault = () => {
+        socket.close();
+        const { origin } = new URL(url);
+        failed(new Fault(`No WebSocket could be opened to ${origin}.`,
+          new URL(url).host === location.host
+            ? "The proxy must pass WebSocket upgrades of /stream/ on to the ingest listener."
+            : "That port must be reachable from here: open it in the firewall; or put a proxy before both listeners, and set control.public_url."));
+      };
+      const timer = setTimeout(fault, SOON);
+      socket.onerror = () => { clearTimeout(timer); fault(); };
+      socket.onopen = () => { clearTimeout(timer); socket.close(); opened(null); };
+    });
+    return `Open after ${delay(performance.now() - began)}.`;
+  }
+
+  async #publish() {
+    this.#card = testCard();
+    const publisher = new Publisher({ url: this.#address, key: this.#key, stream: this.#card.stream, bitrate: 1_000_000, name: "check page" });
+    this.#publisher = publisher;
+    const began = performance.now();
+    const problem = await Promise.race([
+      publisher.start().then(() => null, (error) => error),
+      this.#patience(LATER).then(() => publisher.cause ?? { text: "Nothing was taken in time.", advice: LOG }),
+    ]);
+    if (problem) throw new Fault(problem.text ?? String(problem), problem.advice ?? LOG);
+    return `The first chunk was in the journal after ${delay(performance.now() - began)}, as ${publisher.statistics.recorderType}.`;
+  }
+
+  async #init() {
+    const status = await this.#until(SOON, async () => {
+      const found = await this.#status();
+      if (found.state === "failed") throw new Fault(found.cause ?? "The session failed.", LOG);
+      return found.source?.tracks.length ? found : null;
+    }).catch(timeless("The daemon found no init segment in what this browser records.", "Try another browser, and tell the operator which one it was."));
+    return `Read: ${status.source?.tracks.map(track).join(", ")}.`;
+  }
+
+  async #ffmpeg() {
+    const cure = "Run `ingestd doctor` on the server: it names what is missing, and how to install it.";
+    const status = await this.#until(LATER, async () => {
+      const found = await this.#status();
+      const { encoder } = found;
+      const running = found.sinks.length > 0;
+      if (found.state === "failed") throw new Fault(`FFmpeg does not encode: ${encoder?.last_error ?? found.cause ?? "the session failed"}.`, cure);
+      if (encoder?.last_error && (encoder.state === "failed" || encoder.attempts > 1)) throw new Fault(`FFmpeg does not encode: ${encoder.last_error}.`, cure);
+      return encoder ? (encoder.frames > 0 ? found : null) : (running ? found : null);
+    }).catch(timeless("FFmpeg has encoded nothing yet.", `The server may be too busy. ${cure}`));
+    const { encoder } = status;
+    return encoder ? `It encodes${encoder.speed ? `, at ${encoder.speed.toFixed(1)}× real time` : ""}.` : "Not needed to encode: the sinks take what the browser sends.";
+  }
+
+  /** @param {string} name */
+  async #sink(name) {
+    const cure = "Run `ingestd doctor` on the server, and look at the sink's keys in the pipeline's file.";
+    let last = "";
+    const sink = await this.#until(LATER, async () => {
+      const found = (await this.#status()).sinks.find((each) => each.name === name);
+      if (!found) return null;
+      last = found.last_error ?? "";
+      if (found.last_error && (found.state === "failed" || found.attempts > 1)) throw new Fault(`${found.last_error}.`, cure);
+      const begun = found.type === "hls" ? Boolean(found.last_segment) : found.type === "file" || found.sent_frames > 0;
+      return found.state === "running" && begun ? found : null;
+    }).catch(timeless(last || "It has written nothing yet.", cure));
+    if (sink.type === "hls") return `The first segment is written: ${sink.last_segment}.`;
+    return sink.file ? `Writes ${sink.file}.` : "It runs.";
+  }
+
+  async #play() {
+    const { hls } = /** @type {Playback} */ (this.#playback);
+    const playback = /** @type {Playback} */ (await call("GET", `v1/playback/${this.#stream}`));
+    this.#playback = playback;
+    const player = new Player(this.video, { url: playback.watch, hls });
+    this.#player = player;
+    this.video.muted = true;
+    player.start();
+    await this.#until(SOON, async () => {
+      if (player.state === "failed" || player.state === "unsupported") {
+        throw new Fault(player.cause?.text ?? "It cannot be played.", player.cause?.advice ?? LOG);
+      }
+      return player.state === "playing" ? true : null;
+    }).catch(timeless(`The player stays ${player.state}.`, LOG));
+    return `${player.statistics.media || player.statistics.mode}, the first picture after ${delay(player.statistics.firstFrameMs ?? NaN)}.`;
+  }
+
+  async #watch() {
+    const { video } = this;
+    const player = /** @type {Player} */ (this.#player);
+    const [frames, at] = [player.statistics.decodedFrames, video.currentTime];
+    await this.#until(SOON, async () => (player.statistics.decodedFrames > frames + 25 && video.currentTime > at + 1 ? true : null))
+      .catch(timeless("The picture stands still.", "The browser may lack a decoder, or be too busy: close other tabs, or try another browser."));
+    const heard = /** @type {any} */ (video).webkitAudioDecodedByteCount;
+    if (heard === 0) throw new Fault("There is a picture, but no sound.", "Look at the pipeline's [audio], and try another browser.");
+    await this.#until(5000, async () => player.statistics.latencyMs).catch(() => null);
+    const { latencyMs, droppedFrames } = player.statistics;
+    const sent = this.#publisher?.statistics.sentBitrate;
+    return `${video.videoWidth}×${video.videoHeight} moves${heard ? ", with sound" : ""}; ${latencyMs === null ? "" : `${delay(latencyMs)} behind, `}`
+      + `${droppedFrames} frames dropped, ${rate(sent)} sent.`;
+  }
+
+  /** @returns {Promise<Stream>} */
+  #status() {
+    return call("GET", `v1/streams/${this.#stream}`);
+  }
+
+  /** @param {number} ms @returns {Promise<void>} */
+  #patience(ms) {
+    return new Promise((done, failed) => {
+      const timer = setTimeout(done, ms);
+      this.#stopped.signal.addEventListener("abort", () => { clearTimeout(timer); failed(new Fault("Stopped.", "")); });
+    });
+  }
+
+  /**
+   * What *look* finds first; `Late` after so many milliseconds.
+   * @template Found
+   * @param {number} ms
+   * @param {() => Promise<Found | null>} look
+   * @param {boolean} anyway also when it was stopped
+   * @returns {Promise<Found>}
+   */
+  async #until(ms, look, anyway = false) {
+    for (const end = performance.now() + ms; performance.now() < end;) {
+      if (this.stopped && !anyway) throw new Fault("Stopped.", "");
+      const found = await look();
+      if (found !== null) return found;
+      await new Promise((done) => { setTimeout(done, 250); });
+    }
+    throw new Late();
+  }
+}
+
+class Late extends Error {}
+
+/**
+ * A fault in place of a mere `Late`.
+ * @param {string} cause
+ * @param {string} cure
+ */
+function timeless(cause, cure) {
+  return (/** @type {unknown} */ error) => {
+    throw error instanceof Late ? new Fault(cause, cure) : error;
+  };
+}

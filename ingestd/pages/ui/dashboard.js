@@ -1,0 +1,301 @@
+import { base, call, follow, Problem } from "./api.js";
+import { copyable, get, make, note, plural, say } from "./dom.js";
+import { handOver } from "./handover.js";
+import { enter, may } from "./shell.js";
+import { isOnAir, StreamCard } from "./streamcard.js";
+
+/** @typedef {import("./api.js").Stream} Stream */
+/** @typedef {import("./api.js").Happening} Happening */
+/** @typedef {import("./streamcard.js").Action} Action */
+
+/** So often what is on air is looked at, in milliseconds, while somebody sees the page. */
+const EVERY = 2000;
+const PAGE = 100;
+/** So many events that were before are shown. */
+const BEFORE = 300;
+
+/** @type {Map<string, StreamCard>} */
+const cards = new Map();
+/** @type {Map<string, Happening[]>} events of streams whose card is not there yet */
+const waiting = new Map();
+/** @type {import("./api.js").Who | null} */
+let me = null;
+let next = "";
+let connected = true;
+
+const live = get("live");
+const rest = get("rest");
+const trouble = get("trouble");
+const find = get("find", HTMLInputElement);
+const more = get("more", HTMLButtonElement);
+
+/** @param {unknown} error */
+function explain(error) {
+  if (!(error instanceof Problem)) throw error;
+  const advice = error.status === 0 ? "It is tried again by itself. Look whether the daemon runs." : "";
+  return note("bad", error.status === 0 ? "The daemon does not answer." : error.message, advice);
+}
+
+/** @param {Stream} stream */
+function show(stream) {
+  let card = cards.get(stream.name);
+  if (card) card.update(stream);
+  else {
+    card = new StreamCard(stream, (scope) => may(me, scope), act);
+    cards.set(stream.name, card);
+    for (const event of waiting.get(stream.name) ?? []) card.happened(event);
+    waiting.delete(stream.name);
+    if (isOnAir(stream)) void remember(card);
+  }
+  const place = isOnAir(stream) ? live : rest;
+  if (card.element.parentElement === place) return;
+  const focused = card.element.contains(document.activeElement) ? document.activeElement : null;
+  const after = [...place.children].find((each) => (each.getAttribute("aria-labelledby") ?? "") > `stream-${stream.name}`);
+  place.insertBefore(card.element, after ?? null);
+  if (focused instanceof HTMLElement) focused.focus();
+}
+
+/** @param {StreamCard} card */
+async function remember(card) {
+  const told = await call("GET", `v1/streams/${card.stream.name}/rates`).catch(() => null);
+  if (told && told.session === card.stream.session) card.remember(told.rates);
+}
+
+function count() {
+  const all = [...cards.values()].map((card) => card.stream);
+  const onAir = all.filter(isOnAir);
+  const viewers = onAir.reduce((sum, stream) => sum + stream.viewers, 0);
+  get("on-air").hidden = !onAir.length;
+  get("off-air").hidden = onAir.length === all.length;
+  get("empty").hidden = all.length > 0 || find.value !== "";
+  get("finding").hidden = all.length < 7 && !find.value;
+  more.hidden = !next;
+  const shown = `${onAir.length ? `${onAir.length} on air` : "Nothing on air"} · ${plural(all.length, "stream")}${next ? " shown" : ""}`;
+  say(get("summary"), connected ? `${shown} · ${plural(viewers, "viewer")}` : `${shown} · not connected, trying again …`);
+}
+
+/** All streams, from the beginning. */
+async function load() {
+  const told = await call("GET", `v1/streams?limit=${PAGE}&q=${encodeURIComponent(find.value)}`);
+  const names = new Set(told.streams.map((/** @type {Stream} */ stream) => stream.name));
+  for (const [name, card] of cards) {
+    if (names.has(name)) continue;
+    card.element.remove();
+    cards.delete(name);
+  }
+  next = told.next ?? "";
+  told.streams.forEach(show);
+  trouble.replaceChildren();
+  count();
+}
+
+async function loadMore() {
+  const told = await call("GET", `v1/streams?limit=${PAGE}&q=${encodeURIComponent(find.value)}&cursor=${encodeURIComponent(next)}`);
+  next = told.next ?? "";
+  told.streams.forEach(show);
+  count();
+}
+
+/** What is on air: its numbers change without an event. */
+async function measure() {
+  const before = [...cards.values()].filter((card) => isOnAir(card.stream));
+  if (document.hidden || !before.length) return;
+  const told = await call("GET", `v1/streams?limit=${PAGE}&state=connecting,live,interrupted`);
+  const now = performance.now();
+  for (const stream of told.streams) {
+    if (!cards.has(stream.name)) continue;
+    show(stream);
+    cards.get(stream.name)?.measure(now);
+  }
+  const names = new Set(told.streams.map((/** @type {Stream} */ stream) => stream.name));
+  for (const card of before) {
+    if (!names.has(card.stream.name) && !told.next) await look(card.stream.name);
+  }
+  trouble.replaceChildren();
+  count();
+}
+
+/** @param {string} name one stream of which something was told */
+async function look(name) {
+  try {
+    show(await call("GET", `v1/streams/${name}`));
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status !== 404) throw error;
+    cards.get(name)?.element.remove();
+    cards.delete(name);
+  }
+  count();
+}
+
+/** @type {Map<string, number>} */
+const due = new Map();
+
+/** @param {Happening} event */
+function happened(event) {
+  const card = cards.get(event.stream);
+  if (card) card.happened(event);
+  else waiting.set(event.stream, [...(waiting.get(event.stream) ?? []), event].slice(-50));
+  if (!begun || event.type.startsWith("recording.")) return;
+  // Events come in bursts: one look is enough for all of them.
+  clearTimeout(due.get(event.stream));
+  due.set(event.stream, setTimeout(() => {
+    due.delete(event.stream);
+    if (event.type !== "stream.deleted" && !cards.has(event.stream) && find.value) return;
+    look(event.stream).catch((error) => trouble.replaceChildren(explain(error)));
+  }, 150));
+}
+
+/** @param {"open" | "lost" | "reset"} state */
+function stands(state) {
+  connected = state !== "lost";
+  if (state === "reset" || (state === "open" && begun)) load().catch((error) => trouble.replaceChildren(explain(error)));
+  count();
+}
+
+// What can be done
+
+const asking = get("asking", HTMLDialogElement);
+
+/** @type {Record<Action, { title: string, text: string, yes: string, method: string, path: string }>} */
+const QUESTIONS = {
+  stop: { title: "Stop", text: "Its broadcast ends now, for all viewers and sinks. The publisher may begin again.", yes: "Stop it", method: "POST", path: "/stop" },
+  "reset-key": { title: "Reset the key of", text: "The old key is worth nothing from then on. Whoever broadcasts with it is thrown out.", yes: "Make a new key", method: "POST", path: "/reset-key" },
+  disable: { title: "Disable", text: "Nobody can broadcast to it until it is enabled again.", yes: "Disable it", method: "POST", path: "/disable" },
+  enable: { title: "Enable", text: "", yes: "", method: "POST", path: "/enable" },
+  delete: { title: "Delete", text: "Its key is worth nothing any more. Recordings stay.", yes: "Delete it", method: "DELETE", path: "" },
+};
+
+/** @param {Action} action @param {Stream} stream */
+async function act(action, stream) {
+  const { title, text, yes, method, path } = QUESTIONS[action];
+  if (yes && !(await sure(`${title} “${stream.name}”?`, text, yes))) return;
+  try {
+    const told = await call(method, `v1/streams/${stream.name}${path}`);
+    if (action === "reset-key") tellKey(told);
+    await look(stream.name);
+    trouble.replaceChildren();
+  } catch (error) {
+    trouble.replaceChildren(explain(error));
+    trouble.scrollIntoView({ block: "nearest" });
+  }
+}
+
+/** @param {string} title @param {string} text @param {string} yes @returns {Promise<boolean>} */
+function sure(title, text, yes) {
+  say(get("asking-title"), title);
+  say(get("asking-text"), text);
+  say(get("asking-yes"), yes);
+  asking.returnValue = "";
+  asking.showModal();
+  return new Promise((done) => {
+    asking.addEventListener("close", () => done(asking.returnValue === "yes"), { once: true });
+  });
+}
+
+const keyed = get("keyed", HTMLDialogElement);
+const key = get("key", HTMLInputElement);
+const ingest = get("ingest", HTMLInputElement);
+copyable(key, get("copy-key", HTMLButtonElement));
+copyable(ingest, get("copy-ingest", HTMLButtonElement));
+let keyOf = "";
+
+/** @param {import("./api.js").CreatedStream} stream */
+function tellKey(stream) {
+  keyOf = stream.name;
+  say(get("keyed-title"), `Stream key of “${stream.name}”`);
+  key.value = stream.key;
+  ingest.value = stream.ingest_url;
+  keyed.showModal();
+}
+keyed.addEventListener("close", () => { key.value = ingest.value = ""; });
+get("keyed-close").addEventListener("click", () => keyed.close());
+get("broadcast").addEventListener("click", () => {
+  handOver({ key: key.value, stream: keyOf });
+  location.assign(new URL("broadcast", base));
+});
+
+const creating = get("creating", HTMLDialogElement);
+const form = get("creating-form", HTMLFormElement);
+const name = get("new-name", HTMLInputElement);
+const refused = get("creating-trouble");
+
+async function offer() {
+  form.reset();
+  refused.replaceChildren();
+  creating.showModal();
+  const select = get("new-pipeline", HTMLSelectElement);
+  if (select.options.length > 1) return;
+  const { pipelines } = await call("GET", "v1/pipelines");
+  for (const pipeline of pipelines) {
+    const sinks = pipeline.sinks.map((/** @type {{ type: string }} */ sink) => sink.type).join(", ");
+    select.append(make("option", { value: pipeline.id }, `${pipeline.id} (${sinks || "no sinks"})`));
+  }
+}
+
+/** Of this one create: a request whose answer was lost can be sent again. */
+function once() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (!name.checkValidity()) {
+    refused.replaceChildren(note("bad", "The name has a character that it cannot have.", "Use a–z, 0–9, “-” and “_”, and begin with a letter or digit."));
+    name.setAttribute("aria-invalid", "true");
+    name.focus();
+    return;
+  }
+  name.removeAttribute("aria-invalid");
+  const wanted = Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
+  const button = get("creating-go", HTMLButtonElement);
+  button.disabled = true;
+  try {
+    const made = await call("POST", "v1/streams", { body: wanted, headers: { "Idempotency-Key": once() } });
+    creating.close();
+    await look(made.name);
+    tellKey(made);
+  } catch (error) {
+    refused.replaceChildren(explain(error));
+  } finally {
+    button.disabled = false;
+  }
+});
+get("creating-cancel").addEventListener("click", () => creating.close());
+
+let begun = false;
+
+async function begin() {
+  ({ me } = await enter({ needed: true }));
+  for (const id of ["create", "create-first"]) {
+    const button = get(id, HTMLButtonElement);
+    button.hidden = !may(me, "publish");
+    button.addEventListener("click", () => { offer().catch((error) => refused.replaceChildren(explain(error))); });
+  }
+  await load();
+  begun = true;
+  follow(BEFORE, happened, stands);
+}
+
+let typed = 0;
+find.addEventListener("input", () => {
+  clearTimeout(typed);
+  typed = setTimeout(() => load().catch((error) => trouble.replaceChildren(explain(error))), 200);
+});
+more.addEventListener("click", () => { loadMore().catch((error) => trouble.replaceChildren(explain(error))); });
+
+function attempt() {
+  begin().catch((error) => {
+    trouble.replaceChildren(explain(error));
+    say(get("summary"), "");
+    setTimeout(attempt, 3000);
+  });
+}
+attempt();
+
+(async () => {
+  for (;;) {
+    await new Promise((done) => { setTimeout(done, EVERY); });
+    if (!begun) continue;
+    await measure().catch((error) => trouble.replaceChildren(explain(error)));
+  }
+})();
