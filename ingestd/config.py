@@ -7,12 +7,12 @@ and `ingestd.structure` reads the marks. Limits are field validators, spelled as
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen
 
+from ingestd.address import Address
 from ingestd.ranges import (
     colour,
     duration_between,
@@ -50,35 +50,8 @@ Preset: TypeAlias = Literal[
 
 
 @frozen(slots=True, kw_only=True)
-class Address:
-    """A listener's address; ``str()`` gives ``host:port`` (IPv6 in brackets)."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can connect: 127.0.0.0/8, ::1 or localhost, not 0.0.0.0 or ::."""
-        try:
-            address = ipaddress.ip_address(self.host)
-        except ValueError:
-            return self.host.lower() == "localhost"
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return (mapped or address).is_loopback
-
-    @property
-    def near(self) -> Address:
-        """Where a client on this machine finds a listener on it: one on all interfaces by loopback."""
-        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing is bound here
-        return Address(host=loopback.get(self.host, self.host), port=self.port)
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@frozen(slots=True, kw_only=True)
 class Ingest:
-    bind: Address = Address(host="127.0.0.1", port=8081)
+    bind: Address = field(default=Address(host="127.0.0.1", port=8081))
     max_streams: int = field(default=32, validator=number_between(1, 10_000))
     max_message: Bytes = field(default=16 * 2**20, validator=size_between("64KiB", "1GiB"))
     channel: int = field(default=16, validator=number_between(1, 4096))  # chunks
@@ -93,8 +66,23 @@ class Ingest:
 
 
 @frozen(slots=True, kw_only=True)
+class Viewers:
+    """Those who watch over the ingest listener: `ingestd.live.relay`."""
+
+    max: int = field(default=500, validator=number_between(1, 100_000, zero="none"))
+    max_per_stream: int = field(default=500, validator=number_between(1, 100_000, zero="none"))
+    # of each stream that is watched
+    memory: Bytes = field(default=16 * 2**20, validator=size_between("1MiB", "1GiB"))
+    max_lag: Seconds = field(default=8.0, validator=duration_between("500ms", "10m"))
+    # unsent, in the kernel
+    send_buffer: Bytes = field(default=128 * 2**10, validator=size_between("16KiB", "16MiB"))
+    # of a plain HTTP request
+    patience: Seconds = field(default=10.0, validator=duration_between("100ms", "5m", zero="do not wait"))
+
+
+@frozen(slots=True, kw_only=True)
 class Control:
-    bind: Address = Address(host="127.0.0.1", port=8080)
+    bind: Address = field(default=Address(host="127.0.0.1", port=8080))
     public_url: str = ""
     allow_unauthenticated: bool = False
     # of a stream that is made without saying which
@@ -380,6 +368,7 @@ class Config:
 
     path: Path
     ingest: Ingest = Ingest()
+    viewers: Viewers = Viewers()
     control: Control = Control()
     auth: Auth = Auth()
     storage: Storage = Storage()

@@ -27,6 +27,7 @@ from ingestd.webhook_file import load_webhooks
 
 _SECTIONS: dict[str, type[Any]] = {
     "ingest": config.Ingest,
+    "viewers": config.Viewers,
     "control": config.Control,
     "auth": config.Auth,
     "storage": config.Storage,

@@ -28,14 +28,16 @@ import trio
 from attrs import frozen
 
 from ingestd import __version__
+from ingestd.address import Address
 from ingestd.auth.authority import open_authority
-from ingestd.config import Address, Config
+from ingestd.config import Config
 from ingestd.control import server
 from ingestd.control.app import create_app
 from ingestd.control.links import Links
 from ingestd.credentials import CredentialError
 from ingestd.errors import IngestdError
 from ingestd.events import Events
+from ingestd.live.audience import Audience
 from ingestd.live.capabilities import Ffmpeg, find_ffmpeg
 from ingestd.live.history import History, OnDisk
 from ingestd.live.journal import JournalWriter
@@ -53,6 +55,7 @@ from ingestd.registry.database import DatabaseRefused
 from ingestd.registry.registry import Registry
 from ingestd.registry.seal import SealError
 from ingestd.sources import websocket
+from ingestd.sources.watching import Watching
 from ingestd.state_lock import state_lock
 
 log = structlog.get_logger(__name__)
@@ -181,11 +184,14 @@ async def _run(
             services.start_soon(registry.forget)
             services.start_soon(registry.run, history.live, OnDisk(config))
             links, ending = Links(config), trio.Event()
-            app = create_app(streams, registry, ring, lag, authority, links, ending, webhooks, mux)
+            audience = Audience(config.viewers, streams)
+            app = create_app(streams, audience, registry, ring, lag, authority, links, ending, webhooks, mux)
             bind = config.control.bind
             serving = services.start(server.serve, app, bind, ending)
             control = addresses(await _listen("control", bind, serving))
-            receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
+            await services.start(audience.run)
+            watching = Watching(config.ingest, config.viewers, audience, authority)
+            receiver = services.start(websocket.serve, config.ingest, streams, authority.gate, watching)
             ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
             links.ingest_port = int(ingest[0].rpartition(":")[2])
             log.info("daemon_ready", ingest=ingest, control=control)

@@ -49,6 +49,15 @@ class PublishRefused(IngestdError):
         self.reason = reason
 
 
+class WatchRefused(IngestdError):
+    """A viewer may not watch, or not any more: close its socket with *code* and the text as its reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
 def leaves(group: BaseException) -> list[BaseException]:
     """The single exceptions in *group*, however deeply nurseries have nested them."""
     if isinstance(group, BaseExceptionGroup):

@@ -20,7 +20,7 @@ import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from ingestd.config import Address
+from ingestd.address import Address
 from ingestd.credentials import CREDENTIAL
 from ingestd.units import (
     parse_address,

@@ -32,7 +32,7 @@ LAYERS = (
     ("config",),
     ("ranges", "credentials", "database_url"),
     ("errors", "events", "names", "units", "log_ring", "state_lock", "origins"),
-    ("public_address", "webhook_types"),
+    ("public_address", "webhook_types", "address", "server_frames"),
 )
 RANK = {group: rank for rank, layer in enumerate(LAYERS) for group in layer}
 
@@ -156,7 +156,7 @@ def test_control_knows_sessions_but_not_ffmpeg(sources: Sources) -> None:
     known = {group(t) for m in sources if group(m) == "control" for t in imports(m, sources) if t in sources}
     assert known <= {
         "", "control", "live", "mux", "config", "errors", "names", "registry", "log_ring", "auth", "events",
-        "notify", "sinks", "structure",
+        "notify", "sinks", "structure", "address",
     }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Authority:
     proxies: Proxies
     sessions: BrowserSessions
     failed_tokens: Rates
+    failed_links: Rates
     creates: Rates
     tokens: TokenFile | None = None
     jwts: Jwts | None = None
@@ -97,6 +98,7 @@ async def open_authority(config: Config) -> AsyncIterator[Authority]:
             Pages.of(control.bind, control.public_url, control.cors_origins),
             Proxies.of(control.trusted_proxies),
             BrowserSessions(auth.session, auth.max_sessions),
+            Rates(auth.failures, auth.failures_in_all),
             Rates(auth.failures, auth.failures_in_all),
             Rates(auth.creates, auth.creates_in_all),
             TokenFile(auth.tokens_file) if auth.tokens_file else None,

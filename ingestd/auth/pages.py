@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ingestd.config import Address
+from ingestd.address import Address
 from ingestd.origins import Origin, is_address, is_loopback, parse_host, parse_origin
 
 ALL = "*"

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import click
 import trio
 
+from ingestd.address import Address
 from ingestd.cli.common import load_config
 from ingestd.client.api import Control, DaemonUnreachable, UnknownStream
-from ingestd.config import Address, Config
+from ingestd.config import Config
 from ingestd.errors import IngestdError, leaves
 from ingestd.structure import did_you_mean
 

@@ -14,11 +14,12 @@ from attrs import evolve
 from rich.console import Console
 
 from ingestd import logs
+from ingestd.address import Address
 from ingestd.cli.common import config_option, load_config
 from ingestd.cli.connect import run
 from ingestd.cli.demonstration import Demonstration
 from ingestd.cli.init import shipped
-from ingestd.config import Address, Config
+from ingestd.config import Config
 
 #: The key of the shipped configuration's stream.
 _KEY = "demo"

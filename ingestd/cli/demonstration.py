@@ -26,6 +26,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ingestd import daemon
+from ingestd.address import Address
 from ingestd.cli.connect import reachable
 from ingestd.cli.rates import Rates
 from ingestd.cli.stopping import Stop
@@ -35,7 +36,7 @@ from ingestd.client.api import Control
 from ingestd.client.outbox import Buffer
 from ingestd.client.publisher import Publisher
 from ingestd.client.recorded import index
-from ingestd.config import Address, Config
+from ingestd.config import Config
 from ingestd.errors import IngestdError, MediaError
 from ingestd.log_ring import LogRing
 from ingestd.sinks.hls import PLAYLIST

@@ -18,6 +18,7 @@ from ingestd.control import (
     mux,
     openapi,
     pipelines,
+    playback,
     recordings,
     session,
     sessions,
@@ -30,6 +31,7 @@ from ingestd.control.at_mux import AtMux
 from ingestd.control.desk import Desk
 from ingestd.control.failures import handle_failures
 from ingestd.control.links import Links
+from ingestd.live.audience import Audience
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
 from ingestd.log_ring import LogRing
@@ -43,6 +45,7 @@ _MAX_BODY = 2**20
 
 def create_app(
     running: Streams,
+    audience: Audience,
     registry: Registry,
     ring: LogRing,
     lag: LoopLag,
@@ -52,7 +55,7 @@ def create_app(
     told: Webhooks,
     at_mux: Mux | None = None,
 ) -> QuartTrio:
-    """The Quart application over *running* and *registry*.
+    """The Quart application over *running*, its *audience*, and *registry*.
 
     *ring* has the log's events, *lag* how late the loop is; *authority* says who may, and a route that names
     no scope needs "admin". *ending* is set when answers that would go on for ever have to end. *told* are the
@@ -64,7 +67,7 @@ def create_app(
     handle_failures(app)
     access = Access(authority, running.config.control)
     access.guard(app)
-    desk = Desk(running, registry, AtMux(at_mux))
+    desk = Desk(running, audience, registry, AtMux(at_mux))
     telling = streams.Telling(desk, links, authority)
     for blueprint in (
         streams.blueprint(desk, telling),
@@ -80,8 +83,9 @@ def create_app(
         expose.blueprint(desk),
         session.blueprint(access),
         hls.blueprint(running, access),
+        playback.blueprint(desk, links, access),
         health.blueprint(running),
-        metrics.blueprint(running, registry, lag),
+        metrics.blueprint(audience, registry, lag),
         documents.blueprint(),
         openapi.blueprint(app),
     ):

@@ -20,6 +20,7 @@ from ingestd.control.at_mux import AtMux
 from ingestd.control.errors import Refusal
 from ingestd.control.shapes import NewStream, NewTarget, StreamChange
 from ingestd.control.validation import wrong
+from ingestd.live.audience import Audience
 from ingestd.live.streams import DISABLED, UNKNOWN_KEY, Streams
 from ingestd.live.targets import target_problems
 from ingestd.registry.directory import StreamTaken
@@ -37,6 +38,7 @@ class Desk:
     """*streams* are those that run, *registry* is where they are kept. Methods raise `Refusal`."""
 
     streams: Streams
+    audience: Audience
     registry: Registry
     at_mux: AtMux
     _locks: dict[str, trio.Lock] = field(factory=dict)

@@ -191,6 +191,6 @@ def _on_air(desk: Desk, stream: Stream) -> OnAirStatus:
         status=_ON_AIR[state] if stream.enabled or running is not None else "DISABLED",
         stream_type="video+audio" if len(kinds) == 2 else next(iter(kinds), "none"),
         producers=producers,
-        viewers=0,
+        viewers=desk.audience.of(stream.name),
         since=rfc3339(session.since) if session is not None else None,
     )

@@ -33,6 +33,22 @@ class Links:
         """The media playlist of *stream*."""
         return f"{self.http}/hls/{stream}/index.m3u8"
 
+    def watch(self, stream: str) -> str:
+        """Where viewers of *stream* connect to."""
+        return f"{self._ingest}/stream/watch/{stream}"
+
+    def media(self, stream: str) -> str:
+        """The same as one endless body."""
+        return self.watch(stream).replace("ws", "http", 1)
+
+    def page(self, stream: str) -> str:
+        """The page that shows *stream*."""
+        return f"{self.http}/watch/{stream}"
+
+    def thumbnail(self, stream: str) -> str:
+        """What *stream* shows now, as a picture."""
+        return f"{self.http}/v1/streams/{stream}/thumbnail.jpg"
+
     @property
     def _ingest(self) -> str:
         public = self.config.control.public_url

@@ -9,9 +9,9 @@ from prometheus_client.registry import Collector
 from quart import Blueprint, Response
 
 from ingestd.control.contract import Answer, Routes
+from ingestd.live.audience import Audience
 from ingestd.live.lag import LoopLag
 from ingestd.live.metrics import StreamsCollector
-from ingestd.live.streams import Streams
 from ingestd.registry.metrics import RegistryCollector
 from ingestd.registry.registry import Registry
 
@@ -31,10 +31,10 @@ class _Found(Collector):
         return self.families
 
 
-def blueprint(running: Streams, kept: Registry, lag: LoopLag) -> Blueprint:
+def blueprint(audience: Audience, kept: Registry, lag: LoopLag) -> Blueprint:
     routes = Routes("metrics", "Health")
     registry = CollectorRegistry()
-    registry.register(StreamsCollector(running))
+    registry.register(StreamsCollector(audience))
     registry.register(RegistryCollector(kept))
     registry.register(lag)
     ProcessCollector(registry=registry)

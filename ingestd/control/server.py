@@ -20,7 +20,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
-from ingestd.config import Address
+from ingestd.address import Address
 
 GRACE = 2.0
 """Seconds that responses under way get when the daemon stops."""

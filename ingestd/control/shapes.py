@@ -236,6 +236,21 @@ class DeliveryListing(Struct, forbid_unknown_fields=True):
     cursor: Cursor | None = None
 
 
+class PlaybackTold(Struct):
+    """How a stream stands, and where it is watched: `watch` is a WebSocket, `media` the same as one body."""
+
+    stream: str
+    state: State
+    since: Time | None
+    watch: str
+    media: str
+    hls: Annotated[str | None, Meta(description="Null for a pipeline without HLS.")]
+    page: str
+    viewers: int
+    poster: Annotated[str | None, Meta(description="A picture of it, where who watches may see that.")]
+    live_since: Annotated[float | None, Meta(description="When its session began, Unix time.")]
+
+
 class DeliveryTold(Struct):
     """One event for one endpoint; `body` is what is sent, `next_attempt` null once it is settled."""
 

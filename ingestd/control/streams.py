@@ -43,7 +43,8 @@ class Telling:
 
     def status(self, stream: Stream) -> StreamStatus:
         """The stream, its session, and where it plays."""
-        status = stream_status(stream, self._desk.streams.sessions.get(stream.name))
+        session = self._desk.streams.sessions.get(stream.name)
+        status = stream_status(stream, session, self._desk.audience.of(stream.name))
         if status["mux"] is not None:
             status["mux"].update(self._desk.at_mux.standing(stream))  # type: ignore[typeddict-item]
         pipeline = self._desk.pipeline_of(stream)

@@ -8,8 +8,9 @@ from typing import Any
 
 import trio
 
+from ingestd.address import Address
 from ingestd.client.api import ApiError, Control, DaemonUnreachable
-from ingestd.config import Address, Config
+from ingestd.config import Config
 from ingestd.doctor.finding import Finding, failed, ok
 
 _MENDS = {

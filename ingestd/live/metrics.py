@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ingestd import __version__
+from ingestd.live.audience import Audience
 from ingestd.live.encoder import Encoder
 from ingestd.live.session import Session, SinkRun, StreamState
 from ingestd.live.spool import Spool
@@ -30,9 +31,9 @@ _SINK = ("stream", "sink")
 
 @define(eq=False)
 class StreamsCollector(Collector):
-    """Looks at *running* when it is asked; it keeps nothing and counts nothing itself."""
+    """Looks at *audience*, and the streams it has, when it is asked; it keeps and counts nothing itself."""
 
-    running: Streams
+    audience: Audience
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: the names are all ours, and need no scrape to be told apart."""
@@ -44,6 +45,7 @@ class StreamsCollector(Collector):
         self._daemon(families)
         for name in self.running.names:
             session = self.running.sessions.get(name)
+            self._viewers(families, name)
             if session is None and not self._is_declared(name):
                 continue  # There may be thousands that nobody publishes.
             state = session.state if session else StreamState.IDLE
@@ -51,6 +53,18 @@ class StreamsCollector(Collector):
             if session is not None:
                 _session(families, session)
         return iter(families.all)
+
+    @property
+    def running(self) -> Streams:
+        return self.audience.streams
+
+    def _viewers(self, families: _Families, name: str) -> None:
+        """Of streams that somebody watches, or watched."""
+        tally = self.audience.tally(name)
+        if tally is not None:
+            families.add("ingestd_stream_viewers", (name,), self.audience.of(name))
+            families.add("ingestd_stream_viewer_sent_bytes", (name,), tally.sent)
+            families.add("ingestd_stream_viewer_skipped_frames", (name,), tally.skipped)
 
     def _is_declared(self, name: str) -> bool:
         stream = self.running.directory.get(name)
@@ -62,6 +76,8 @@ class StreamsCollector(Collector):
         families.add("ingestd_draining", (), running.draining)
         families.add("ingestd_live_streams", (), running.live)
         families.add("ingestd_max_live_streams", (), running.config.ingest.max_streams)
+        families.add("ingestd_viewers", (), self.audience.count)
+        families.add("ingestd_max_viewers", (), self.audience.config.max)
         counts = dict.fromkeys(StreamState, 0)
         for name in running.names:
             session = running.sessions.get(name)
@@ -155,6 +171,15 @@ def _families() -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
     yield gauge("ingestd_draining", "1 once the daemon takes no new publishers.")
     yield gauge("ingestd_live_streams", "Sessions that run, those that are ending included.")
     yield gauge("ingestd_max_live_streams", "The limit of them: [ingest] max_streams.")
+    yield gauge("ingestd_viewers", "Connections that watch, of all streams.")
+    yield gauge("ingestd_max_viewers", "The limit of them: [viewers] max.")
+    yield gauge("ingestd_stream_viewers", "Connections that watch the stream.", labels=_STREAM)
+    yield counter(
+        "ingestd_stream_viewer_sent_bytes", "Bytes sent to viewers since the daemon started.", labels=_STREAM
+    )
+    yield counter(
+        "ingestd_stream_viewer_skipped_frames", "Frames that viewers were too slow for.", labels=_STREAM
+    )
     yield gauge("ingestd_streams", "Declared streams by state.", labels=("state",))
     yield gauge(
         "ingestd_stream_state", "1 for the stream's state, 0 for the others.", labels=(*_STREAM, "state")

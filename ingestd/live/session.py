@@ -97,6 +97,8 @@ class Session:
     id: str = field(factory=lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z")
     saved: dict[str, Any] | None = None
     ingest: Ingest = field(init=False)
+    #: Set once *source* is there, or will never be.
+    begun: trio.Event = field(factory=trio.Event)
     _absence: Absence = field(factory=Absence)
     _ending: Literal["end", "hand_over"] | None = None
     _stopping: trio.Event = field(factory=trio.Event)
@@ -136,6 +138,7 @@ class Session:
             log.exception("session_crashed", stream=self.stream, session=self.id)
             self.fail(INTERNAL_ERROR, f"internal error: {type(leaves(error)[0]).__name__}")
         finally:
+            self.begun.set()
             self.ingest.close(1000, "the session has ended")
             if self._handed_over:
                 self._enter(StreamState.INTERRUPTED)
@@ -212,6 +215,7 @@ class Session:
                 await trio.to_thread.run_sync(lambda: self.directory.mkdir(parents=True, mode=0o750))
                 await self._save()
             self.source = await self._spool("source", journals)
+            self.begun.set()
         except (OSError, IngestdError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             self.fail(SESSION_FAILED, f"the journal cannot be begun: {why}")

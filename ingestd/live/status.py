@@ -28,7 +28,7 @@ from ingestd.registry.model import Stream
 from ingestd.sinks.push import masked_url
 
 
-def stream_status(stream: Stream, session: Session | None) -> StreamStatus:
+def stream_status(stream: Stream, session: Session | None, viewers: int) -> StreamStatus:
     """One stream, as ``GET /v1/streams/{stream}`` shows it: plain JSON types, times as RFC 3339."""
     status: StreamStatus = {
         "name": stream.name,
@@ -48,7 +48,7 @@ def stream_status(stream: Stream, session: Session | None) -> StreamStatus:
         "since": None,
         "pipeline": stream.pipeline,
         "publisher": None,
-        "viewers": 0,
+        "viewers": viewers,
         "chunks": 0,
         "bytes": 0,
         "encoder": None,

@@ -39,6 +39,7 @@ class Streams:
     sessions: dict[str, Session] = field(factory=dict)
     draining: bool = False
     _running: set[str] = field(factory=set)
+    _started: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     @property
     def names(self) -> list[str]:
@@ -101,6 +102,13 @@ class Streams:
         self.sessions[session.stream] = session
         self._running.add(session.stream)
         self.nursery.start_soon(self._run, session)
+        self._started.unpark_all()
+
+    async def wait_session(self, name: str, after: Session | None = None) -> Session:
+        """Wait until the stream *name* has a session that runs, other than *after*."""
+        while (session := self.running(name)) is None or session is after:
+            await self._started.park()
+        return session
 
     async def _run(self, session: Session) -> None:
         try:

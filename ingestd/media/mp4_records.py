@@ -58,7 +58,7 @@ def mime(tracks: Sequence[Track], container: str) -> str:
     """
     kind = "video" if any(track.kind is Kind.VIDEO for track in tracks) else "audio"
     subtype = "x-matroska" if container == "matroska" else container
-    return f'{kind}/{subtype}; codecs="{",".join(codec_string(track) for track in tracks)}"'
+    return f'{kind}/{subtype};codecs="{",".join(codec_string(track) for track in tracks)}"'
 
 
 def record_of(track: Track) -> bytes:

@@ -12,13 +12,14 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 from ingestd.config import Ingest
 from ingestd.errors import PublishRefused
 from ingestd.live.publication import Accepted, Closing, News, Publication, Skip, Stats
+from ingestd.server_frames import text_frame
 from ingestd.sources import protocol
 from ingestd.sources.framing import BINARY
 from ingestd.sources.heartbeat import STALLED
 from ingestd.sources.protocol import SUBPROTOCOL, Done, Open, Recorder, Violation
 from ingestd.sources.publisher import Ending, Publisher, why_closed
 from ingestd.sources.secrets import Secrets
-from ingestd.sources.wire import Wire, text_frame
+from ingestd.sources.wire import Wire
 
 PACE = 0.1
 """Seconds between two rounds of acknowledgements and notices; what comes between is told together."""

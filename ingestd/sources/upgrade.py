@@ -1,5 +1,7 @@
 """The opening handshake (RFC 6455 §4.2.1), read and checked before any WebSocket code sees the connection.
 
+A viewer may also ask for a stream without a handshake, as one plain HTTP body.
+
 trio-websocket would wait for ever after malformed HTTP, die of a header that is not ASCII, drop bytes
 that follow the request, and carry the path, which is the stream key, through its objects. It gets a
 request of our own making instead: the client's ``Sec-WebSocket-Key``, our subprotocol if it was offered,
@@ -12,7 +14,8 @@ import binascii
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
+from urllib.parse import parse_qs
 
 import h11
 import trio
@@ -24,9 +27,14 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _PUBLISH = re.compile(rb"/(?:stream/live/)?([A-Za-z0-9_-]{1,128})")
 _PUBLISH_WITHOUT_KEY = b"/stream/live"
+_WATCH = re.compile(rb"/stream/watch/([a-z0-9][a-z0-9_-]{0,63})")
 _SUBPROTOCOL = SUBPROTOCOL.encode()
 _MAX_HEAD = 16 * 2**10
-_NO_PATH = "Nothing is served here. Publish to /stream/live/{key}."
+_NO_PATH = "Nothing is served here. Publish to /stream/live/{key}, watch /stream/watch/{stream}."
+_LONGEST_TOKEN = 1024
+
+WATCH = "ingestd.watch.v1"
+"""The viewers' subprotocol: chosen if it is offered; nothing depends on it."""
 
 
 @frozen(slots=True)
@@ -39,6 +47,28 @@ class Upgrade:
 
     key: str | None = field(repr=False)
     request: bytes = field(repr=False)
+    subprotocol: str | None = None
+    origin: str | None = None
+    host: str = ""
+    forwarded: tuple[str, ...] = ()
+
+
+class _Client(TypedDict):
+    origin: str | None
+    host: str
+    forwarded: tuple[str, ...]
+
+
+@frozen(slots=True)
+class WatchRequest:
+    """A viewer's request for *stream*, with the *token* of its link; the rest as in `Upgrade`.
+
+    *nonce* is its ``Sec-WebSocket-Key``; None where it wants a plain HTTP body.
+    """
+
+    stream: str
+    token: str | None = field(repr=False)
+    nonce: bytes | None
     subprotocol: str | None = None
     origin: str | None = None
     host: str = ""
@@ -71,7 +101,7 @@ class UpgradeRefused(Exception):
         return "\r\n".join((*head, "", "")).encode() + body
 
 
-async def read_upgrade(stream: trio.abc.ReceiveStream) -> Upgrade | None:
+async def read_upgrade(stream: trio.abc.ReceiveStream) -> Upgrade | WatchRequest | None:
     """Read one request from *stream* and check it; None when the client left before it was complete.
 
     Raises `UpgradeRefused`, and `trio.BrokenResourceError` on a reset. Bounded in bytes, not in time.
@@ -95,15 +125,42 @@ async def read_upgrade(stream: trio.abc.ReceiveStream) -> Upgrade | None:
     return upgrade
 
 
-def _check(request: h11.Request) -> Upgrade:
-    target = request.target.partition(b"?")[0]
+def _check(request: h11.Request) -> Upgrade | WatchRequest:
+    target, _, query = request.target.partition(b"?")
+    if watch := _WATCH.fullmatch(target):
+        return _check_watch(request, watch[1].decode(), query)
     headers = request.headers
-    resumable = _SUBPROTOCOL in _items(headers, b"sec-websocket-protocol")
+    resumable = _offers(headers, SUBPROTOCOL)
     publish = _PUBLISH.fullmatch(target)
     if publish is None and not (resumable and target == _PUBLISH_WITHOUT_KEY):
         raise UpgradeRefused(HTTPStatus.NOT_FOUND, _NO_PATH)
+    _only_get(request)
+    nonce = _nonce(request)
+    key = publish[1].decode() if publish else None
+    subprotocol = SUBPROTOCOL if resumable else None
+    return Upgrade(key, _request(nonce, resumable), subprotocol, **_client(headers))
+
+
+def _check_watch(request: h11.Request, stream: str, query: bytes) -> WatchRequest:
+    _only_get(request)
+    headers = request.headers
+    token = parse_qs(query.decode("latin-1"), max_num_fields=10).get("token", [""])[0]
+    if len(token) > _LONGEST_TOKEN:
+        raise _bad("This token is too long.")
+    upgrades = b"websocket" in _tokens(headers, b"upgrade")
+    nonce = _nonce(request) if upgrades else None
+    subprotocol = WATCH if upgrades and _offers(headers, WATCH) else None
+    return WatchRequest(stream, token or None, nonce, subprotocol, **_client(headers))
+
+
+def _only_get(request: h11.Request) -> None:
     if request.method != b"GET":
         raise UpgradeRefused(HTTPStatus.METHOD_NOT_ALLOWED, "GET only.", "Allow: GET")
+
+
+def _nonce(request: h11.Request) -> bytes:
+    """The ``Sec-WebSocket-Key`` of what must be a handshake."""
+    headers = request.headers
     if request.http_version < b"1.1":
         raise _bad("A WebSocket handshake needs HTTP/1.1.")
     if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(headers, b"connection"):
@@ -120,16 +177,21 @@ def _check(request: h11.Request) -> Upgrade:
     nonces = _values(headers, b"sec-websocket-key")
     if len(nonces) != 1 or not _is_nonce(nonces[0]):
         raise _bad("Sec-WebSocket-Key must be one base64 value of 16 bytes.")
-    key = publish[1].decode() if publish else None
+    return nonces[0]
+
+
+def _client(headers: Headers) -> _Client:
+    """Where a request comes from."""
     origins = _texts(headers, b"origin")
-    return Upgrade(
-        key,
-        _request(nonces[0], resumable),
-        SUBPROTOCOL if resumable else None,
-        ", ".join(origins) if origins else None,
-        ", ".join(_texts(headers, b"host")),
-        tuple(_texts(headers, b"x-forwarded-for")),
-    )
+    return {
+        "origin": ", ".join(origins) if origins else None,
+        "host": ", ".join(_texts(headers, b"host")),
+        "forwarded": tuple(_texts(headers, b"x-forwarded-for")),
+    }
+
+
+def _offers(headers: Headers, subprotocol: str) -> bool:
+    return subprotocol.encode() in _items(headers, b"sec-websocket-protocol")
 
 
 def _request(nonce: bytes, resumable: bool) -> bytes:

@@ -1,6 +1,6 @@
-"""The receiver: publishers over WebSocket, each message one chunk into its session's channel.
+"""The receiver: publishers over WebSocket, each message one chunk into its session's channel; and viewers.
 
-``docs/publishing.md`` lists the paths, statuses, close codes and log events.
+``docs/publishing.md`` lists the paths, statuses, close codes and log events; ``docs/viewing.md`` viewers'.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import trio
 from attrs import frozen
 from trio_websocket import ConnectionClosed, WebSocketRequest, wrap_server_stream
 
+from ingestd.address import Address
 from ingestd.auth.gate import REFUSED, Gate
-from ingestd.config import Address, Ingest
-from ingestd.errors import PublishRefused
+from ingestd.config import Ingest
+from ingestd.errors import PublishRefused, leaves
 from ingestd.live.publication import Admission, Publication, Resume
 from ingestd.origins import parse_origin
 from ingestd.sources.framing import FrameWatch
@@ -26,7 +27,8 @@ from ingestd.sources.protocol import MAX_TEXT, Violation
 from ingestd.sources.publisher import STOPPED, Ending, Publisher
 from ingestd.sources.resumable import ResumablePublisher, farewell, read_open
 from ingestd.sources.secrets import Secrets
-from ingestd.sources.upgrade import Upgrade, UpgradeRefused, read_upgrade
+from ingestd.sources.upgrade import Upgrade, UpgradeRefused, WatchRequest, read_upgrade
+from ingestd.sources.watching import Watching
 from ingestd.sources.wire import Wire, reset_on_close
 
 CLOSE_TIMEOUT = 5.0
@@ -36,6 +38,9 @@ GOODBYE_TIMEOUT = 1.0
 MAX_HANDSHAKES = 256
 """Connections in the opening handshake at a time; one more is answered 503."""
 
+_STRANGE_HOST = (
+    "The Host header is none of this listener's: use a loopback name, or set public_url in [control]."
+)
 _STRANGE_PAGE = (
     "Pages of this origin may not connect: add it to origins in [ingest], or set public_url in [control] "
     "to what browsers see."
@@ -51,19 +56,20 @@ async def serve(
     config: Ingest,
     admission: Admission,
     gate: Gate,
+    watching: Watching | None = None,
     *,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve publishers on ``config.bind`` until cancelled; reports its listeners once they listen.
 
-    What *gate* refuses never gets to *admission*.
+    What *gate* refuses never gets to *admission*. Viewers are served by *watching*, if it is given.
 
     Port 0 takes any free one: the listeners' sockets tell which. Raises `OSError` when the address
     cannot be bound. No failure of one connection ends it. When cancelled it closes each publisher's
-    channel, tells each publisher 1001, and returns within `GOODBYE_TIMEOUT`.
+    channel, tells each publisher and viewer 1001, and returns within `GOODBYE_TIMEOUT`.
     """
     listeners = await trio.open_tcp_listeners(config.bind.port, host=config.bind.host)
-    receiver = _Receiver(config, admission, gate)
+    receiver = _Receiver(config, admission, gate, watching)
     await trio.serve_listeners(receiver.handle, listeners, task_status=task_status)
 
 
@@ -76,8 +82,9 @@ class _Visitor:
 
 
 class _Receiver:
-    def __init__(self, config: Ingest, admission: Admission, gate: Gate) -> None:
+    def __init__(self, config: Ingest, admission: Admission, gate: Gate, watching: Watching | None) -> None:
         self._config = config
+        self._watching = watching
         self._admission = admission
         self._gate = gate
         self._handshakes = 0
@@ -102,6 +109,9 @@ class _Receiver:
         if peer is not None and client != peer.host:
             remote = client  # of its port a proxy says nothing
         visitor = _Visitor(remote, client)
+        if isinstance(upgrade, WatchRequest):
+            await self._watch(stream, upgrade, visitor)
+            return
         secrets = Secrets(upgrade.key)
         max_text = MAX_TEXT if upgrade.subprotocol else 0
         wire = Wire(stream, FrameWatch(self._config.max_message, max_text), upgrade.request)
@@ -119,7 +129,23 @@ class _Receiver:
         finally:
             await wire.finish(ending.owed, timeout)
 
-    async def _handshake(self, stream: trio.SocketStream, remote: str) -> Upgrade | None:
+    async def _watch(self, stream: trio.SocketStream, asked: WatchRequest, visitor: _Visitor) -> None:
+        if self._watching is None:
+            await _answer(stream, UpgradeRefused(HTTPStatus.NOT_FOUND, "Nobody can watch here."))
+            return
+        try:
+            await self._watching.serve(stream, asked, visitor.remote, visitor.address)
+        except UpgradeRefused as refusal:
+            await _answer(stream, refusal)
+        except trio.BrokenResourceError:
+            log.debug("connection_reset", remote=visitor.remote)
+        except Exception as error:
+            # A bug of ours, met by one viewer, as above; without the text, which could quote its token.
+            where = "".join(traceback.format_tb(leaves(error)[0].__traceback__))
+            text = where + type(leaves(error)[0]).__name__
+            log.critical("connection_failed", remote=visitor.remote, traceback=text)
+
+    async def _handshake(self, stream: trio.SocketStream, remote: str) -> Upgrade | WatchRequest | None:
         """Read the client's request; answer it here, and return None, if it is not to be upgraded."""
         event = "upgrade_refused"
         try:
@@ -134,11 +160,16 @@ class _Receiver:
         await _answer(stream, refusal)
         return None
 
-    async def _read(self, stream: trio.SocketStream) -> Upgrade | None:
+    async def _read(self, stream: trio.SocketStream) -> Upgrade | WatchRequest | None:
         if self._handshakes > MAX_HANDSHAKES:
             raise UpgradeRefused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many handshakes at a time.")
         upgrade = await read_upgrade(stream)
-        if upgrade is not None and not self._gate.pages.may_connect(upgrade.origin, upgrade.host):
+        if isinstance(upgrade, WatchRequest):
+            # What everybody may see, pages of everybody may show. But none may find, by a name of its own
+            # that it makes mean this machine, what is only meant for this machine.
+            if self._config.bind.is_loopback and not self._gate.pages.knows(upgrade.host):
+                raise UpgradeRefused(HTTPStatus.FORBIDDEN, _STRANGE_HOST)
+        elif upgrade is not None and not self._gate.pages.may_connect(upgrade.origin, upgrade.host):
             # As parsed: no text of the client's choice gets into the log.
             origin = parse_origin(upgrade.origin or "")
             raise UpgradeRefused(HTTPStatus.FORBIDDEN, _STRANGE_PAGE, origin=str(origin or "null"))

@@ -10,6 +10,7 @@ from contextlib import suppress
 import trio
 
 from ingestd.live.publication import Closing
+from ingestd.server_frames import close_frame
 from ingestd.sources.framing import FrameWatch
 
 _DRAIN = 64 * 2**10
@@ -99,7 +100,7 @@ class Wire(trio.abc.Stream):
         if closing is not None and not self.close_sent:
             if self.farewell is not None:
                 await self._send(self.farewell(closing))
-            await self._send(close_frame(closing))
+            await self._send(close_frame(closing.code, closing.reason))
         while not self.watch.close_seen:
             data = await self._receive(_DRAIN)
             if not data:
@@ -107,20 +108,13 @@ class Wire(trio.abc.Stream):
             self.watch.feed(data, self.received_at)
 
 
-def close_frame(closing: Closing) -> bytes:
-    """A server's close frame (RFC 6455 §5.5.1); the reason is cut to the 123 octets that fit."""
-    reason = closing.reason.encode()[:123].decode(errors="ignore").encode()
-    return bytes((0x88, 2 + len(reason))) + closing.code.to_bytes(2) + reason
+def bound_unsent(stream: trio.SocketStream, size: int) -> None:
+    """Let the kernel take no more than *size* bytes that it cannot send yet, where it knows how.
 
-
-def text_frame(text: str) -> bytes:
-    """A server's text message in one frame (RFC 6455 §5.2)."""
-    payload = text.encode()
-    size = len(payload)
-    if size < 126:
-        return bytes((0x81, size)) + payload
-    long = size > 0xFFFF
-    return bytes((0x81, 127 if long else 126)) + size.to_bytes(8 if long else 2) + payload
+    What lies there is late, cannot be left out any more, and is unknown to us.
+    """
+    with suppress(AttributeError, OSError):
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
 
 
 def reset_on_close(stream: trio.SocketStream) -> None:

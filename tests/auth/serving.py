@@ -21,6 +21,7 @@ from ingestd.config_file import load
 from ingestd.control import server
 from ingestd.control.app import create_app
 from ingestd.control.links import Links
+from ingestd.live.audience import Audience
 from ingestd.live.journal import JournalWriter
 from ingestd.live.lag import LoopLag
 from ingestd.live.streams import Streams
@@ -93,8 +94,9 @@ async def listener(
             await registry.open()
             streams = Streams(config, registry.directory, "ffmpeg", cast(JournalWriter, None), nursery)
             ending, told = trio.Event(), Webhooks.of(config, registry.database, streams.events)
+            audience = Audience(config.viewers, streams)
             app = create_app(
-                streams, registry, LogRing(10), LoopLag(), authority, Links(config), ending, told
+                streams, audience, registry, LogRing(10), LoopLag(), authority, Links(config), ending, told
             )
             routes(app)
             listeners = await nursery.start(server.serve, app, config.control.bind, ending)

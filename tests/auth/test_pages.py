@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.address import Address
 from ingestd.auth.pages import Pages
 from ingestd.auth.proxies import Proxies
-from ingestd.config import Address
 from ingestd.origins import is_loopback, parse_host, parse_origin
 
 LOCAL = Address(host="127.0.0.1", port=8081)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd import units
-from ingestd.config import Address
+from ingestd.address import Address
 from ingestd.units import UnitError
 
 

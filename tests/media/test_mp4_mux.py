@@ -262,10 +262,10 @@ def test_names_for_players(track: Track, name: str) -> None:
 
 def test_types_for_players() -> None:
     """The container, with all tracks' codecs."""
-    assert mime([VIDEO, AUDIO], "mp4") == 'video/mp4; codecs="avc1.42C020,opus"'
-    assert mime([evolve(VP9, codec="vp8"), AUDIO], "webm") == 'video/webm; codecs="vp8,opus"'
-    assert mime([AUDIO], "webm") == 'audio/webm; codecs="opus"'
-    assert mime([VIDEO], "matroska") == 'video/x-matroska; codecs="avc1.42C020"'
+    assert mime([VIDEO, AUDIO], "mp4") == 'video/mp4;codecs="avc1.42C020,opus"'
+    assert mime([evolve(VP9, codec="vp8"), AUDIO], "webm") == 'video/webm;codecs="vp8,opus"'
+    assert mime([AUDIO], "webm") == 'audio/webm;codecs="opus"'
+    assert mime([VIDEO], "matroska") == 'video/x-matroska;codecs="avc1.42C020"'
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ import trio
 from attrs import frozen
 from quart_trio import QuartTrio
 
-from ingestd.config import Address, Config, FfmpegConfig, MuxConfig, Pipeline, Storage, Video
+from ingestd.address import Address
+from ingestd.config import Config, FfmpegConfig, MuxConfig, Pipeline, Storage, Video
 from ingestd.config_file import hash_key
 from ingestd.control import mux as control_mux
 from ingestd.control import server

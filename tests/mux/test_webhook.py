@@ -16,7 +16,7 @@ from attrs import frozen
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from ingestd.config import Address
+from ingestd.address import Address
 from ingestd.control import mux as control_mux
 from ingestd.control import server
 from ingestd.control.errors import http_problem

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import define, evolve, field
 
+from ingestd.address import Address
 from ingestd.auth.gate import Gate
 from ingestd.auth.pages import Pages
 from ingestd.auth.proxies import Proxies
 from ingestd.auth.rates import Rates
-from ingestd.config import Address, Ingest
+from ingestd.config import Ingest
 from ingestd.errors import PublishRefused
 from ingestd.live.publication import Accepted, Chunk, Item, Notice, Publication, Resume
 from ingestd.sources.websocket import serve

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.live.publication import Closing
+from ingestd.server_frames import close_frame, text_frame
 from ingestd.sources.framing import FrameWatch
-from ingestd.sources.wire import close_frame, text_frame
 from tests.sources.receiving import BINARY, CLOSE, PING, PONG, TEXT, frame
 
 payloads = st.one_of(st.binary(max_size=3), st.integers(0, 70_000).map(bytes))
@@ -82,7 +82,7 @@ def test_any_bytes_are_followed_without_an_error(data: bytes, split: int) -> Non
 
 def test_a_close_reason_is_cut_at_a_character() -> None:
     """RFC 6455 section 5.5: a control frame carries 125 octets at most."""
-    sent = close_frame(Closing(4500, "é" * 100))
+    sent = close_frame(4500, "é" * 100)
     assert sent[:4] == b"\x88\x7c" + (4500).to_bytes(2)
     assert sent[4:].decode() == "é" * 61
 
