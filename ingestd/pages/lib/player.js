@@ -351,6 +351,7 @@ export class Player extends Emitter {
     if (!this.#hls || !playsHls(this.#video)) return this.#fail("unsupported", why);
     this.emit("warning", why);
     this.#mode = "hls";
+    this.#autoplay.wanted = true;
     this.#media = "application/vnd.apple.mpegurl";
     this.#native = new NativeHls(this.#video, this.#hls, {
       state: state => this.#turn(state),
