@@ -99,12 +99,11 @@ async def test_plays_what_is_published(tmp_path: Path) -> None:
         assert told["statistics"]["reconnects"] == 0
 
 
+@pytest.mark.full
 async def test_a_daemon_that_goes_and_comes_back(tmp_path: Path) -> None:
     """The player and the publisher find it again by themselves."""
-    fixed = "window.buffered = 0"
     with daemon(tmp_path, COPY + RAW) as running:
         async with open_library() as page:
-            await page.run(fixed)
             await play(page, watch_url(running))
             await page.run(START, url=url_of(running), first=0, options={})
             await page.until("player.state === 'playing'")

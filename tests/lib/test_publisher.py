@@ -233,3 +233,79 @@ async def test_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
         assert await page.run("return publisher.state") == "connecting"
         await page.run("await publisher.stop()")
         assert await page.run("return publisher.state") == "ended"
+
+
+#: Pictures that no encoder makes small, so that much is to be sent.
+NOISE = """
+  const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 360 });
+  const pen = canvas.getContext('2d');
+  const pictures = Array.from({ length: 5 }, () => {
+    const picture = pen.createImageData(640, 360);
+    for (let at = 0; at < picture.data.length; at += 65536) {
+      crypto.getRandomValues(picture.data.subarray(at, at + 65536));
+    }
+    return picture;
+  });
+  let drawn = 0;
+  setInterval(() => pen.putImageData(pictures[drawn++ % 5], 0, 0), 100);
+  window.noise = canvas.captureStream(10);
+"""
+
+
+@pytest.mark.full
+async def test_a_network_that_stalls(tmp_path: Path) -> None:
+    """By a proxy that takes nothing for a while: the recorder pauses and goes on, and nothing is lost of it."""
+    with daemon(tmp_path, COPY + RAW) as running:
+        async with proxy(int(running.ingest.rpartition(":")[2])) as way, open_library() as page:
+            await page.run(NOISE)
+            options = {"url": url_of(running, way.port), "key": "cam-key", "bitrate": 20_000_000}
+            await page.run(
+                "window.publisher = new Publisher({ ...options, stream: noise });"
+                "window.said = heard(publisher); window.most = 0;"
+                "setInterval(() => { most = Math.max(most, publisher.statistics.waitingChunks); }, 20);"
+                "await publisher.start()",
+                options=options,
+            )
+            for log in (["pause", "resume"], ["pause", "resume", "pause", "stop"]):
+                way.freeze()
+                await page.until("publisher.state === 'paused'")
+                assert await page.run("return publisher.cause.code") == "buffer_full"
+                assert await page.run("return publisher.statistics.bufferedBytes") > 1_000_000
+                way.thaw()
+                await page.until("publisher.state === 'live'")
+                assert await page.run("return recorders[0].log") == log
+            await page.until("recorders[1]?.given.length > 2")
+            assert await page.run("return recorders[1].bits") == 12_000_000
+            await page.run("await publisher.stop()")
+            expected = await page.run("return await hashes()")
+            assert await page.run("return most") <= 60
+        await running.wait_ended()
+        assert hashes(running) == expected
+
+
+@pytest.mark.full
+async def test_a_long_outage(tmp_path: Path) -> None:
+    """Sixty chunks wait, no more; what was recorded arrives; then a recorder of a lower bitrate begins."""
+    with daemon(tmp_path, COPY + RAW) as running:
+        async with proxy(int(running.ingest.rpartition(":")[2])) as way, open_library() as page:
+            await start(page, url_of(running, way.port))
+            await page.run(
+                "window.most = 0;"
+                "setInterval(() => { most = Math.max(most, publisher.statistics.waitingChunks); }, 20)"
+            )
+            await page.until("recorders[0].given.length > 3")
+            way.refusing = True
+            way.cut()
+            await page.until("said.warning.some(({ code }) => code === 'queue_full')", within=40)
+            assert await page.run("return publisher.state") == "reconnecting"
+            await trio.sleep(1)  # nothing is recorded any more
+            assert 58 <= await page.run("return most") <= 60
+            assert await page.run("return recorders.length") == 1
+            way.refusing = False
+            await page.until("recorders[1]?.given.length > 3", within=30)
+            assert await page.run("return recorders[1].bits") == 360_000
+            await page.run("await publisher.stop()")
+            expected = await page.run("return await hashes()")
+            assert await page.run("return publisher.statistics.droppedChunks") == 0
+        await running.wait_ended()
+        assert hashes(running) == expected

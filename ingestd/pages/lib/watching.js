@@ -131,3 +131,9 @@ export class Watching {
     return close >= 4000 ? "refused" : this.#opened ? "connection_lost" : "unreachable";
   }
 }
+
+/** @param {string} url @param {string | undefined} token */
+export function withToken(url, token) {
+  if (!token || /[?&]token=/.test(url)) return url;
+  return `${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`;
+}
