@@ -129,7 +129,9 @@ class _Connection:
         return Viewer(self.stream.socket, nursery, coding, self.asked.stream, self.remote, kind)
 
     def left(self, gone: _Gone) -> None:
-        """Log the end of a viewer that had joined."""
+        """Log the end of a viewer that had joined; the kernel keeps nothing for one that is dead."""
+        if gone.code == _HALF_OPEN:
+            reset_on_close(self.stream)
         log.info(
             "viewer_left", stream=self.asked.stream, remote=self.remote, kind=self.viewer.kind, by=gone.by,
             code=gone.code, reason=gone.reason, seconds=round(trio.current_time() - self.began, 1),
