@@ -48,7 +48,7 @@ class Source:
         self.ring.append(message)
         for viewer in self.viewers:
             if not viewer.busy:
-                viewer.pump()
+                viewer.offer(message)
 
 
 @define
