@@ -75,7 +75,7 @@ async def watched(
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(partial(trio.serve_listeners, handle, [listener]))
         argv = [sys.executable, "-m", "benchmarks.fan_out", "--drain", str(listener.socket.getsockname()[1])]
-        child = subprocess.Popen([*argv, "--viewers", str(viewers)])
+        child = subprocess.Popen([*argv, "--viewers", str(viewers)])  # noqa: ASYNC220  at once
         try:
             while ready() < viewers:  # noqa: ASYNC110  a benchmark has time
                 await trio.sleep(0.01)

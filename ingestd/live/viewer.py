@@ -194,7 +194,7 @@ class Viewer:
     # Writing
 
     def offer(self, message: Message) -> None:
-        """Write *message*, the newest of its ring; for one that is not `busy`, so that all else is written."""
+        """Write *message*, the newest of its ring; for one that is not `busy`: it has all before it."""
         if message.init is self.init and not self._awaits_start:
             self._cursor += 1
             self._expected = message.first + message.frames, message.time
