@@ -7,6 +7,7 @@ each viewer at once, without waiting; only for one whose socket is full a task w
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import structlog
@@ -41,7 +42,6 @@ class Relay:
     _session: Session | None = None
     _subscription: Subscription | None = None
     _news: list[dict[str, object]] = field(factory=list)
-    _clock_at: float = 0.0
     _count: int = 0
 
     @classmethod
@@ -114,6 +114,7 @@ class Relay:
 
     async def _relay(self, session: Session, hub: Hub) -> None:
         segmenter = Segmenter(session.id, session.started, hub, count=self._count)
+        told_at = -math.inf
         with hub.subscribe("skip") as subscription:
             self._subscription = subscription
             if session.state is StreamState.INTERRUPTED:
@@ -128,8 +129,8 @@ class Relay:
                 for message in segmenter.messages(batch):
                     self.publish(message)
                 self._count = segmenter.count
-                if (now := trio.current_time()) - self._clock_at >= CLOCK:
-                    self._clock_at = now
+                if (now := trio.current_time()) - told_at >= CLOCK:
+                    told_at = now
                     wall = time.time() - (now - batch.arrival)
                     self._tell({"type": "clock", "time": segmenter.newest, "wall": round(wall * 1000)})
 
