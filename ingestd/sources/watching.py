@@ -96,7 +96,7 @@ class Watching:
                 raise _as_status(refusal)
             await _PlainViewer(self, stream, asked, remote).run()
         else:
-            await stream.send_all(_accepted(asked.nonce, asked.subprotocol))
+            await stream.send_all(accepted(asked.nonce, asked.subprotocol))
             await _SocketViewer(self, stream, asked, remote).run(refusal)
 
     async def _refusal(self, asked: WatchRequest, address: str) -> WatchRefused | None:
@@ -312,7 +312,7 @@ class _PlainViewer(_Connection):
         return _Gone("network", _HALF_OPEN, "half-open")
 
 
-def _accepted(nonce: bytes, subprotocol: str | None) -> bytes:
+def accepted(nonce: bytes, subprotocol: str | None) -> bytes:
     """The answer to a handshake (RFC 6455, section 4.2.2)."""
     lines = [
         "HTTP/1.1 101 Switching Protocols",

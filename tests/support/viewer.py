@@ -93,12 +93,13 @@ class Watcher:
         return self.closed
 
 
-async def connected(address: str, *, buffer: int = 0) -> Client:
-    """A raw connection, whose kernel takes about *buffer* bytes that are not read."""
+async def connected(address: str, *, buffer: int = 0, source: str = "127.0.0.1") -> Client:
+    """A raw connection from *source*, whose kernel takes about *buffer* bytes that are not read."""
     host, _, port = address.rpartition(":")
     sock = trio.socket.socket()
     if buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    await sock.bind((source, 0))
     await sock.connect((host, int(port)))
     return Client(trio.SocketStream(sock))
 
