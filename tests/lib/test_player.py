@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.daemon.tools import COPY, RAW
+from tests.daemon.tools import COPY, HLS, RAW
 from tests.lib.test_publisher import START, url_of
 from tests.support.daemon import Daemon, daemon
 from tests.support.fake_watch import H264, VP9, Viewer, fake_watch
@@ -203,7 +203,7 @@ async def test_a_video_that_does_not_get_ready_is_set_up_again() -> None:
 
 
 async def test_a_full_buffer_and_a_viewer_that_pauses() -> None:
-    """The browser's quota is met by removing what was played; after a pause it goes on at the live edge."""
+    """The quota is met by removing what was played; after a pause it goes on at the live edge. As on a phone."""
 
     async def script(viewer: Viewer) -> None:
         await viewer.init()
@@ -212,7 +212,8 @@ async def test_a_full_buffer_and_a_viewer_that_pauses() -> None:
 
     async with fake_watch(script) as fake, open_library() as page:
         await page.run(
-            """const append = SourceBuffer.prototype.appendBuffer;
+            """[window.ManagedMediaSource, window.MediaSource] = [MediaSource];
+            const append = SourceBuffer.prototype.appendBuffer;
             window.full = 0;
             SourceBuffer.prototype.appendBuffer = function (data) {
               const { length } = this.buffered;
@@ -231,6 +232,7 @@ async def test_a_full_buffer_and_a_viewer_that_pauses() -> None:
         await page.run("video.play()")
         await page.until(f"video.currentTime > {at} + 7")
         assert set(await codes(page)) == {"buffer_quota"}
+        assert await page.run("return player.statistics.mode") == "managed-mse"
         assert fake.connections == 1
 
 
@@ -274,3 +276,18 @@ async def test_what_cannot_be_watched_is_said() -> None:
         assert await page.run("return player.cause.code") == "too_many_viewers"
         await page.run("player.stop()")
         assert await page.run("return Player.check()") == []
+
+
+@pytest.mark.full
+async def test_a_browser_that_cannot_be_fed_plays_hls(tmp_path: Path) -> None:
+    """Its own; a playlist that is not there yet is waited for."""
+    with daemon(tmp_path, '[video]\ncodec = "auto"\n' + HLS) as running:
+        async with open_library() as page:
+            await page.run("window.MediaSource = undefined")
+            await play(page, watch_url(running), hls=running.playlist_url)
+            await page.until("player.state === 'waiting'")
+            await page.run(START, url=url_of(running), first=0, options={"codec": "h264"})
+            await page.until("player.state === 'playing' && video.currentTime > 1", within=60)
+            assert await page.run("return player.statistics.mode") == "hls"
+            assert set(await codes(page)) == {"no_media_source", "hls_failed"}
+            await page.run("player.stop(); await publisher.stop()")

@@ -167,10 +167,17 @@ async def test_goes_on_after_a_reload(tmp_path: Path) -> None:
 
 
 async def test_a_source_that_ends_is_told_and_can_be_replaced(tmp_path: Path) -> None:
-    """One track ends, then all: the publisher pauses, and goes on with another stream."""
+    """All tracks end: the publisher pauses, and goes on with another stream; a recorder that stops is replaced."""
     with daemon(tmp_path, COPY + RAW) as running:
         async with open_library() as page:
             await start(page, url_of(running))
+            await page.run(
+                "recorders[0].stop();"  # as when it fails
+                "navigator.mediaDevices.dispatchEvent(new Event('devicechange'));"
+                "Object.defineProperty(document, 'hidden', { get: () => true });"
+                "document.dispatchEvent(new Event('visibilitychange'))"
+            )
+            await page.until("recorders[1]?.given.length > 2")
             await page.run(
                 "for (const track of publisher.stream.getTracks()) {"
                 " track.stop(); track.dispatchEvent(new Event('ended')); }"  # stop() itself says nothing
@@ -182,10 +189,12 @@ async def test_a_source_that_ends_is_told_and_can_be_replaced(tmp_path: Path) ->
                 "window.source = numberedCanvas({ fps: 30 });"
                 "await publisher.replace(source.stream({ width: 320, height: 180, video: true, audio: false }))"
             )
-            await page.until("publisher.state === 'live' && recorders[1]?.given.length > 2")
+            await page.until("publisher.state === 'live' && recorders[2]?.given.length > 2")
             await page.run("await publisher.stop()")
             expected = await page.run("return await hashes()")
-            assert await codes(page) == ["track_ended", "track_ended", "source_ended"]
+            assert await codes(page) == [
+                "devices_changed", "hidden_tab", "recorder_stopped", "track_ended", "track_ended", "source_ended",
+            ]  # fmt: skip
         await running.wait_ended()
         assert hashes(running) == expected
 

@@ -283,8 +283,8 @@ export class Player extends Emitter {
       else if (video.playbackRate !== course.rate) video.playbackRate = course.rate;
       const surplus = excess(video.currentTime, ranges);
       if (surplus) this.#buffer.remove(surplus);
-      this.#autoplay.attempt();
     }
+    if (video.readyState >= video.HAVE_CURRENT_DATA && !video.error) this.#autoplay.attempt();
     const ahead = this.#ahead();
     const { stalled, stuck } = this.#progress.look(now, {
       at: video.currentTime,
@@ -359,12 +359,11 @@ export class Player extends Emitter {
     if (!this.#hls || !playsHls(this.#video)) return this.#fail("unsupported", why);
     this.emit("warning", why);
     this.#mode = "hls";
-    this.#autoplay.wanted = true;
     this.#media = "application/vnd.apple.mpegurl";
     this.#native = new NativeHls(this.#video, this.#hls, {
       state: state => this.#turn(state),
+      loading: () => (this.#autoplay.wanted = true),
       waiting: details => this.emit("warning", problem("hls_failed", details)),
-      play: () => this.#autoplay.attempt(),
     });
   }
 

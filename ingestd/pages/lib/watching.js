@@ -2,7 +2,7 @@
 
 import { problem } from "./advice.js";
 import { Backoff } from "./backoff.js";
-import { Link } from "./link.js";
+import { Link, nameOf } from "./link.js";
 
 /** @typedef {import("./advice.js").Problem} Problem */
 
@@ -74,7 +74,7 @@ export class Watching {
       });
     } catch (error) {
       this.close();
-      this.#host.failed(problem("bad_address", String(error)));
+      this.#host.failed(problem("bad_address", nameOf(error)));
     }
   }
 
