@@ -26,6 +26,7 @@ from ingestd.registry.directory import StreamTaken
 from ingestd.registry.keys import digest, make_key, make_name
 from ingestd.registry.model import Stream, Target
 from ingestd.registry.registry import Registry
+from ingestd.registry.streams import NoStream, StreamChanged
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +171,11 @@ class Desk:
         before = self.get(stream.name)
         # Two changes are never of the same time, by which others see that something has changed.
         stream = evolve(stream, updated=max(time.time(), before.updated + 1e-3))
-        await self.registry.change(stream)
+        try:
+            await self.registry.change(stream, before.updated)
+        except (NoStream, StreamChanged) as error:
+            raise Refusal(409, str(error)) from None
+        self.streams.reaim()
         log.info("stream_updated", stream=stream.name, enabled=stream.enabled)
         changed = {"pipeline": stream.pipeline, "enabled": stream.enabled, **told}
         self.streams.events.tell("stream.updated", stream.name, **changed)

@@ -49,6 +49,7 @@ async def open_mux(config: Config, directory: Directory, events: Events) -> Asyn
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run)
             await nursery.start(loop.run, directory.names)
+            directory.when_filled.append(lambda: loop.follow_all(directory.names))
             yield Mux(config.mux, life, loop, Receiver(config.mux, loop.receive), find)
             with trio.move_on_after(_LAST_WORDS):
                 await loop.drain()
