@@ -74,8 +74,9 @@ class Desk:
             )  # fmt: skip
             sink = self.at_mux.check(pipeline, stream, wanted.mux)
             try:
-                async with self.at_mux.creating(stream, sink, wanted.mux) as stream:
-                    await self.registry.add(stream, also(stream, key) if also is not None else None)
+                async with self.at_mux.creating(stream, sink, wanted.mux) as (stream, kept):
+                    asked = [also(stream, key)] if also is not None else []
+                    await self.registry.add(stream, *kept, *asked)
             except StreamTaken as error:
                 if wanted.name is not None:
                     raise Refusal(409, str(error)) from None
@@ -130,7 +131,7 @@ class Desk:
         async with self._alone(name):
             stream = self.get(name)
             self._not_declared(stream, "the stream")
-            await self.registry.drop(name)
+            await self.registry.drop(name, *self.at_mux.leaving(stream))
             log.info("stream_deleted", stream=name)
             self.streams.events.tell("stream.deleted", name)
             self.streams.end(name, "the stream was deleted", UNKNOWN_KEY)

@@ -99,14 +99,14 @@ class Registry:
             await self.ledger.save()
             await self.database.close()
 
-    async def add(self, stream: Stream, also: Callable[[Connection], None] | None = None) -> None:
+    async def add(self, stream: Stream, *also: Callable[[Connection], None]) -> None:
         """Store the new *stream*; then it is in the directory, too. *also* is done in the same transaction.
 
         Raises `StreamTaken`, `SealError`, `DatabaseUnavailable` and `NotStorable`.
         """
         if self.directory.get(stream.name) is not None:
             raise StreamTaken(f'there is a stream "{stream.name}" already; choose another name')
-        await self.database.run(self._add, stream, also)
+        await self.database.run(self._add, stream, *also)
         self.directory.put(stream)
 
     async def change(self, stream: Stream, was: float | None = None) -> None:
@@ -120,15 +120,23 @@ class Registry:
             await self.database.run(self._change, stream, was)
         self.directory.put(stream)
 
-    async def drop(self, name: str) -> bool:
-        """Remove the stream *name*; whether it was there. Raises `DatabaseUnavailable`."""
-        dropped = await self.database.run(streams.drop_stream, name)
+    async def drop(self, name: str, *also: Callable[[Connection], None]) -> bool:
+        """Remove the stream *name*; whether it was there. *also* is as `add` has it.
+
+        Raises `DatabaseUnavailable`.
+        """
+        dropped = await self.database.run(self._drop, name, *also)
         return self.directory.remove(name) is not None or dropped
 
-    def _add(self, connection: Connection, stream: Stream, also: Callable[[Connection], None] | None) -> None:
+    def _add(self, connection: Connection, stream: Stream, *also: Callable[[Connection], None]) -> None:
         streams.add_stream(connection, stream, self.sealer)
-        if also is not None:
-            also(connection)
+        for each in also:
+            each(connection)
+
+    def _drop(self, connection: Connection, name: str, *also: Callable[[Connection], None]) -> bool:
+        for each in also:
+            each(connection)
+        return streams.drop_stream(connection, name)
 
     def _change(self, connection: Connection, stream: Stream, was: float | None) -> None:
         streams.change_stream(connection, stream, self.sealer, was=was)
