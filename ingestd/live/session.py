@@ -43,7 +43,7 @@ from ingestd.live.publication import GOING_AWAY, INTERNAL_ERROR, SESSION_FAILED,
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.resume import notes_of
-from ingestd.live.retention import place_of
+from ingestd.live.retention import make_place, place_of
 from ingestd.live.slate import Absence, encode_loop
 from ingestd.live.spool import Spool
 from ingestd.live.state import StreamState
@@ -306,7 +306,8 @@ class Session:
         self, live: trio.Nursery, source: Spool, journals: list[Journal], background: trio.Nursery
     ) -> None:
         """Start what keeps the bytes, wait for the first frames, then start what the plan asks for."""
-        place = await trio.to_thread.run_sync(self._place)
+        place = place_of(self.config.storage.state_dir, self.stream, self.pipeline.id, self.id)
+        await trio.to_thread.run_sync(make_place, place)
         # A raw recording wants no frames: it has what was sent even where none can be found in it.
         for sink in self.pipeline.sinks:
             if is_raw(sink):
@@ -346,12 +347,6 @@ class Session:
     def _add(self, live: trio.Nursery, run: SinkRun) -> None:
         self.sinks.append(run)
         live.start_soon(self._write, run)
-
-    def _place(self) -> Place:
-        place = place_of(self.config.storage.state_dir, self.stream, self.pipeline.id, self.id)
-        place.recordings.mkdir(parents=True, exist_ok=True)
-        place.hls.mkdir(parents=True, exist_ok=True)
-        return place
 
     def _sink(self, sink: Sink, place: Place, program: Hub) -> SinkRun:
         health = self._health(sink.name)
