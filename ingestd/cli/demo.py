@@ -14,8 +14,7 @@ from attrs import evolve
 from rich.console import Console
 
 from ingestd import logs
-from ingestd.cli.common import config_option, load_config
-from ingestd.cli.connect import run
+from ingestd.cli.common import config_option, load_config, run
 from ingestd.cli.demonstration import Demonstration
 from ingestd.cli.init import shipped
 from ingestd.config import Address, Config

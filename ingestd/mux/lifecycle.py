@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -16,7 +17,6 @@ from sqlalchemy import Connection
 
 from ingestd.config import MuxConfig, SupervisorConfig
 from ingestd.errors import IngestdError
-from ingestd.mux.client import MuxClient, passthrough_of
 from ingestd.mux.errors import MuxError, MuxUnclear
 from ingestd.mux.model import LiveStream, LiveStreamOptions, SimulcastTarget
 from ingestd.mux_check import window_problem
@@ -31,6 +31,9 @@ from ingestd.registry.leftovers import (
     list_leftovers,
 )
 from ingestd.registry.model import Leftover, MuxLink, Playback, Target
+
+if TYPE_CHECKING:
+    from ingestd.mux.client import MuxClient
 
 log = structlog.get_logger(__name__)
 
@@ -214,6 +217,11 @@ class Lifecycle:
 
     def _tell_left(self, left: Leftover) -> None:
         log.warning("mux_left_behind", stream=left.stream, stream_id=left.stream_id, passthrough=left.id)
+
+
+def passthrough_of(stream: str) -> str:
+    """An id for what is made for *stream* that nothing else has. It is at Mux for people to read, too."""
+    return f"ingestd:{stream}:{token_hex(12)}"
 
 
 def _made(found: LiveStream, options: LiveStreamOptions, sink: str, left: Leftover) -> Made:

@@ -10,7 +10,6 @@ from attrs import frozen
 
 from ingestd.config import Config, MuxConfig
 from ingestd.events import Events
-from ingestd.mux.client import MuxClient
 from ingestd.mux.lifecycle import Lifecycle
 from ingestd.mux.loop import Find, Linked, MuxLoop
 from ingestd.mux.receiver import Receiver
@@ -43,6 +42,8 @@ async def open_mux(config: Config, registry: Registry, events: Events) -> AsyncI
     if not config.mux.enabled:
         yield None
         return
+    from ingestd.mux.client import MuxClient  # and httpx with it, only where it is used
+
     async with MuxClient(config.mux) as client:
         life = Lifecycle(config.mux, config.supervisor, client, registry.database)
         find = linked_in(config, directory)

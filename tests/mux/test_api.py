@@ -171,7 +171,7 @@ async def test_what_a_killed_daemon_leaves_at_mux_is_deleted(tmp_path: Path, rtm
 
         async def nothing_left() -> None:
             with trio.fail_after(20):
-                while fake.streams or (await home.ask("GET", "/v1/mux/leftovers"))["leftovers"]:
+                while (await home.ask("GET", "/v1/mux/leftovers"))["leftovers"] or fake.streams:
                     pass
 
         async def create() -> None:
