@@ -10,14 +10,17 @@ import trio
 from ingestd.config import Config, Pipeline, Storage
 from ingestd.errors import AttemptFailed
 from ingestd.events import Events
+from ingestd.live.history import History
 from ingestd.live.journal import JournalWriter
 from ingestd.live.revival import noted, revive
 from ingestd.live.session import Session
 from ingestd.live.streams import Streams
 from ingestd.live.targets import aimed
 from ingestd.media.frames import Kind, Track
+from ingestd.registry.database import Database
 from ingestd.registry.directory import Directory
 from ingestd.registry.keys import digest
+from ingestd.registry.ledger import Ledger
 from ingestd.registry.model import Stream, Target
 from ingestd.sinks.base import Place
 from ingestd.sinks.hls import HlsSink
@@ -116,7 +119,7 @@ async def test_a_session_that_is_taken_up_waits_for_the_targets_that_it_had(tmp_
 
 
 async def test_a_session_of_a_stream_that_is_gone_waits_for_nothing(tmp_path: Path) -> None:
-    """Its sinks say that they have no target."""
+    """Its sinks say that they have no target. Until it has ended it is on air: no row of it is ended before."""
     config = Config(
         path=tmp_path / "ingestd.toml", storage=Storage(state_dir=tmp_path), pipelines={"p": PIPELINE}
     )
@@ -128,4 +131,6 @@ async def test_a_session_of_a_stream_that_is_gone_waits_for_nothing(tmp_path: Pa
         streams.start(session)
         streams.directory.fill([])
         assert session.unaimed == set()
+        ledger = Ledger(Database("", tmp_path), tmp_path / "unwritten.jsonl")
+        assert History(streams, ledger).live() == [("gone", session.id)]
         nursery.cancel_scope.cancel()

@@ -27,8 +27,25 @@ from ingestd.registry.deliveries import (
     pending_deliveries,
 )
 from ingestd.registry.directory import Directory, StreamTaken
+from ingestd.registry.leftovers import (
+    add_leftover,
+    announce_leftover,
+    change_leftover,
+    dropping,
+    due_leftovers,
+    list_leftovers,
+)
 from ingestd.registry.migrations import migrate
-from ingestd.registry.model import Delivery, MuxLink, Playback, RecordingRow, SessionRow, Stream, Target
+from ingestd.registry.model import (
+    Delivery,
+    Leftover,
+    MuxLink,
+    Playback,
+    RecordingRow,
+    SessionRow,
+    Stream,
+    Target,
+)
 from ingestd.registry.paging import LARGEST, BadCursor, Page, decode_cursor, encode_cursor
 from ingestd.registry.recordings import (
     drop_recordings,
@@ -296,6 +313,29 @@ async def test_recordings_are_listed_by_what_is_asked_for(database: Database) ->
     ):
         query: Callable[[Connection], Page[RecordingRow]] = partial(list_recordings, **filters)
         assert await database.read(query) == Page(expected, None), filters
+
+
+# What is to go at Mux
+
+
+async def test_what_is_to_go_at_mux_is_known_until_it_is_gone(database: Database) -> None:
+    """Those that are due come first; a change of one that is gone brings it back to nobody."""
+    made = [
+        Leftover(id=f"p{n}", stream="booth", since=float(n), next_attempt=float(10 - n)) for n in range(4)
+    ]
+    for each in made:
+        await database.run(announce_leftover, each)
+    zero, one, two, three = made
+    assert await database.read(list_leftovers) == made
+    assert await database.read(due_leftovers, 8.0, 100.0) == [three, two]
+    assert await database.read(due_leftovers, 8.0, 1.5) == [three, two, zero]
+    tried = evolve(one, stream_id="L1", attempts=1, next_attempt=99.0, last_error="no")
+    await database.run(change_leftover, tried)
+    await database.run(dropping("p0"))
+    await database.run(change_leftover, evolve(zero, attempts=9))
+    assert await database.read(list_leftovers) == [tried, two, three]
+    await database.run(add_leftover, one)
+    assert await database.read(list_leftovers) == [one, two, three]
 
 
 # Deliveries

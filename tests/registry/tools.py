@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine
 
 from ingestd.registry.keys import digest
 from ingestd.registry.model import Delivery, RecordingRow, SessionRow, Stream
@@ -58,6 +58,16 @@ def delivery(number: int = 1, endpoint: str = "app", **more: Any) -> Delivery:
         "next_attempt": float(number), **more,
     }  # fmt: skip
     return Delivery(id=f"{endpoint}-{number}", endpoint=endpoint, **values)
+
+
+def rows(url: str, state_dir: Path, query: str) -> list[Any]:
+    """What *query* finds in the database at *url* (empty: SQLite in *state_dir*), past all that is ours."""
+    where = url.replace("postgresql:", "postgresql+psycopg:") or f"sqlite:///{state_dir}/ingestd.db"
+    engine = create_engine(where)
+    with engine.connect() as connection:
+        found = list(connection.exec_driver_sql(query))
+    engine.dispose()
+    return found
 
 
 def count_on_air(connection: Connection) -> int:
