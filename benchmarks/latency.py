@@ -143,19 +143,21 @@ class PlainRelay:
 
     async def _publish(self, socket: WebSocketConnection) -> None:
         self.first = None
-        async with open_websocket_url(
-            self.upstream, subprotocols=["ingestd.v1"], max_message_size=MAX_MESSAGE
-        ) as server:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_pass, server, socket)
-                try:
-                    while True:
-                        message = await socket.get_message()
-                        await server.send_message(message)
-                        if isinstance(message, bytes):
-                            self._tell(message[HEADER:])
-                except ConnectionClosed:
-                    nursery.cancel_scope.cancel()
+        async with (
+            open_websocket_url(
+                self.upstream, subprotocols=["ingestd.v1"], max_message_size=MAX_MESSAGE
+            ) as server,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(_pass, server, socket)
+            try:
+                while True:
+                    message = await socket.get_message()
+                    await server.send_message(message)
+                    if isinstance(message, bytes):
+                        self._tell(message[HEADER:])
+            except ConnectionClosed:
+                nursery.cancel_scope.cancel()
 
     def _tell(self, chunk: bytes) -> None:
         if self.first is None:

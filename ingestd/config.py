@@ -286,6 +286,7 @@ class MuxConfig:
     remember_events: int = field(default=10_000, validator=number_between(1, 1_000_000))
     hold_events: int = field(default=1000, validator=number_between(1, 100_000))
     hold_for: Seconds = field(default=60.0, validator=duration_between("1s", "1h"))
+    give_up_after: Seconds = field(default=30 * 86_400.0, validator=duration_between("1h", "365d"))
 
     @property
     def enabled(self) -> bool:

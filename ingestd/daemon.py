@@ -170,7 +170,7 @@ async def _run(
     try:
         async with (
             open_authority(config) as authority,
-            open_mux(config, directory, events) as mux,
+            open_mux(config, registry, events) as mux,
             trio.open_nursery() as sessions,
         ):
             streams = Streams(config, directory, ffmpeg.path, writer, sessions, events)

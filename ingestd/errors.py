@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class IngestdError(Exception):
-    """Base of all errors that ingestd raises on purpose; its text is fit to show to a person."""
+    """Base of all errors that ingestd raises on purpose; its text is fit to show to a person.
+
+    *hint* is what the command line adds to it: what to do.
+    """
+
+    hint: ClassVar[str] = ""
 
 
 class ConfigError(IngestdError):

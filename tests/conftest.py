@@ -40,6 +40,17 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test twice: with SQLite ("" is its URL), and with PostgreSQL."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.empty_database() as url:
+        yield url
+
+
 @pytest.fixture
 def rtmp_server() -> Iterator[RtmpServer]:
     """A running nginx-rtmp behind TLS, on ports of its own."""

@@ -1,15 +1,16 @@
-"""What the commands share: the ``--config`` option, and configuration errors as people see them."""
+"""What the commands share: the ``--config`` option, and errors as people see them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import trio
 
 from ingestd.config import Config
-from ingestd.errors import ConfigError
+from ingestd.errors import ConfigError, IngestdError, leaves
 from ingestd.units import UnitError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,3 +61,16 @@ def load_config(path: Path) -> Config:
         count = len(error.problems)
         click.echo(f"{count} problem{'s' if count > 1 else ''} in the configuration", err=True)
         raise click.exceptions.Exit(EXIT_USAGE) from None
+
+
+def run(main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """``trio.run``; failures that have a name end the command with their text and exit status 1."""
+    try:
+        return trio.run(main, *args)
+    except Exception as error:  # not except*, which wraps what is raised in it in a group
+        errors = leaves(error)
+        if not all(isinstance(each, IngestdError | OSError) for each in errors):
+            raise
+        hints = dict.fromkeys(each.hint for each in errors if isinstance(each, IngestdError) and each.hint)
+        text = "\n".join(["; ".join(str(each) for each in errors), *hints])
+        raise click.ClickException(text) from None

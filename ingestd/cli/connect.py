@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import trio
 
 from ingestd.address import Address
 from ingestd.cli.common import load_config
-from ingestd.client.api import Control, DaemonUnreachable, UnknownStream
+from ingestd.client.api import Control, UnknownStream
 from ingestd.config import Config
-from ingestd.errors import IngestdError, leaves
+from ingestd.errors import IngestdError
 from ingestd.structure import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,17 +77,3 @@ async def asking(base_url: str, name: str | None = None, also: Iterable[str] = (
             shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
             hint = did_you_mean(name or "", [*names, *also]) or f". It has: {shown or 'none'}"
             raise IngestdError(f"{error}{hint}") from None
-
-
-def run(main: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    """``trio.run``; failures that have a name end the command with their text and exit status 1."""
-    try:
-        return trio.run(main, *args)
-    except Exception as error:  # not except*, which wraps what is raised in it in a group
-        errors = leaves(error)
-        if not all(isinstance(each, IngestdError | OSError) for each in errors):
-            raise
-        text = "; ".join(str(each) for each in errors)
-        if any(isinstance(each, DaemonUnreachable) for each in errors):
-            text += '\nIs the daemon running? Start it with "ingestd run", or say where it is with --url.'
-        raise click.ClickException(text) from None

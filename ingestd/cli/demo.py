@@ -15,8 +15,7 @@ from rich.console import Console
 
 from ingestd import logs
 from ingestd.address import Address
-from ingestd.cli.common import config_option, load_config
-from ingestd.cli.connect import run
+from ingestd.cli.common import config_option, load_config, run
 from ingestd.cli.demonstration import Demonstration
 from ingestd.cli.init import shipped
 from ingestd.config import Config

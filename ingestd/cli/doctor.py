@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ingestd.cli.common import EXIT_FAILED, EXIT_USAGE, config_option
-from ingestd.cli.connect import run
+from ingestd.cli.common import EXIT_FAILED, EXIT_USAGE, config_option, run
 from ingestd.config_file import load
 from ingestd.doctor import Finding, Verdict, examine
 from ingestd.errors import ConfigError

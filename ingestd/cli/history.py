@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ingestd.cli.common import config_option
-from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option, run
+from ingestd.cli.common import config_option, run
+from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option
 from ingestd.cli.download import download
 from ingestd.cli.view import state_text, table
 from ingestd.cli.wording import clock, size

@@ -17,8 +17,8 @@ from attrs import define, field
 from rich.console import Console
 from rich.text import Text
 
-from ingestd.cli.common import config_option
-from ingestd.cli.connect import api_option, api_url, run
+from ingestd.cli.common import config_option, run
+from ingestd.cli.connect import api_option, api_url
 from ingestd.cli.stopping import Stop
 from ingestd.client.api import ApiError, Control, DaemonUnreachable, UnknownStream
 from ingestd.errors import IngestdError

@@ -16,8 +16,8 @@ import trio
 from attrs import define, field, frozen
 from rich.console import Console
 
-from ingestd.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, config_option, quantity
-from ingestd.cli.connect import config_or_defaults, run
+from ingestd.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, config_option, quantity, run
+from ingestd.cli.connect import config_or_defaults
 from ingestd.cli.events import Narrator
 from ingestd.cli.material import STDIN, Material, Timed
 from ingestd.cli.progress import Meter, Standing, open_meter

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from ingestd import logs
-from ingestd.cli import connect
 from ingestd.cli.common import config_option, load_config
+from ingestd.cli.common import run as call
 from ingestd.daemon import serve
 
 
@@ -23,4 +23,4 @@ def run(config_path: Path) -> None:
     """
     config = load_config(config_path)
     ring = logs.configure(config.log)
-    connect.run(partial(serve, config, ring))
+    call(partial(serve, config, ring))

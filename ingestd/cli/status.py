@@ -16,8 +16,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ingestd.cli.common import config_option
-from ingestd.cli.connect import api_option, api_url, run
+from ingestd.cli.common import config_option, run
+from ingestd.cli.connect import api_option, api_url
 from ingestd.cli.rates import Rates
 from ingestd.cli.troubles import Troubles
 from ingestd.cli.view import stream_view, warnings

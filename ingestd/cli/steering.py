@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ingestd.cli.common import config_option
-from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option, run
+from ingestd.cli.common import config_option, run
+from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option
 from ingestd.client.api import Steering
 
 

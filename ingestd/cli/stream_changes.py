@@ -12,8 +12,8 @@ from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
-from ingestd.cli.common import config_option
-from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option, run
+from ingestd.cli.common import config_option, run
+from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option
 from ingestd.cli.details import stream_details
 from ingestd.cli.stream_options import about_options, labels_of, targets_of
 from ingestd.cli.view import labelled

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 
 from ingestd.cli import history, steering, stream_changes
-from ingestd.cli.common import config_option
-from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option, run
+from ingestd.cli.common import config_option, run
+from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option
 from ingestd.cli.details import stream_details
 from ingestd.cli.status import Overview
 from ingestd.cli.view import stream_view, streams_table, warnings

@@ -15,6 +15,8 @@ PROBLEM = "application/problem+json"
 class DaemonUnreachable(IngestdError):
     """Nothing answers HTTP at the control address: probably no daemon runs."""
 
+    hint = 'Is the daemon running? Start it with "ingestd run", or say where it is with --url.'
+
 
 class AnswerLost(IngestdError):
     """The connection broke after the request may have been read: whether it was done is not known."""

@@ -80,7 +80,7 @@ def create_app(
         logs.blueprint(desk, ring),
         frontends.blueprint(desk, telling),
         webhooks.blueprint(told),
-        mux.blueprint(at_mux.receiver if at_mux is not None else None),
+        mux.blueprint(at_mux.receiver, at_mux.life) if at_mux is not None else mux.blueprint(None),
         expose.blueprint(desk),
         session.blueprint(access),
         hls.blueprint(running, access),

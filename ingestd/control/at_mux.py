@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from attrs import evolve, frozen
+from sqlalchemy import Connection
 
 from ingestd.config import Pipeline
 from ingestd.control.errors import Refusal
@@ -16,6 +17,7 @@ from ingestd.mux.errors import MuxError
 from ingestd.mux.lifecycle import OptionsRefused
 from ingestd.mux.model import LiveStreamOptions, SimulcastTarget
 from ingestd.mux.service import Mux
+from ingestd.registry.leftovers import TooManyLeft
 from ingestd.registry.model import MuxLink, Stream
 from ingestd.sinks.mux import MuxSink
 
@@ -46,22 +48,28 @@ class AtMux:
     @asynccontextmanager
     async def creating(
         self, stream: Stream, sink: MuxSink | None, wanted: NewMux | None
-    ) -> AsyncIterator[Stream]:
-        """*stream* with its live stream; if the block raises, that is deleted again."""
+    ) -> AsyncIterator[tuple[Stream, Sequence[Callable[[Connection], None]]]]:
+        """*stream* with its live stream; if the block raises, that is deleted again.
+
+        And what is to be done in the transaction that stores it: from then on it is wanted.
+        """
         if self.mux is None or sink is None:
-            yield stream
+            yield stream, ()
             return
         options = self._options(wanted)
         try:
             async with self.mux.life.creating(stream.name, sink.name, sink.timeout, options) as made:
-                yield evolve(
+                linked = evolve(
                     stream,
                     targets=(*stream.targets, made.target),
                     playback=(*stream.playback, *made.playback),
                     mux=made.link,
                 )
+                yield linked, (made.kept,)
         except OptionsRefused as error:
             raise wrong("mux", str(error)) from None
+        except TooManyLeft as error:
+            raise Refusal(409, str(error)) from None
 
     async def enable(self, stream: Stream, *, enabled: bool) -> None:
         """Mux takes what is pushed, or cuts it off."""
@@ -76,6 +84,12 @@ class AtMux:
             return stream
         target = await self.mux.life.reset_key(stream.mux, sink)
         return evolve(stream, targets=tuple(target if t.sink == sink else t for t in stream.targets))
+
+    def leaving(self, stream: Stream) -> Sequence[Callable[[Connection], None]]:
+        """What is to be done in the transaction that forgets *stream*, before `delete`."""
+        if self.mux is None or stream.mux is None:
+            return ()
+        return (self.mux.life.leaving(stream.name, stream.mux),)
 
     async def delete(self, stream: Stream) -> None:
         """Delete its live stream, now or later."""

@@ -27,6 +27,7 @@ from ingestd.registry.directory import StreamTaken
 from ingestd.registry.keys import digest, make_key, make_name
 from ingestd.registry.model import Stream, Target
 from ingestd.registry.registry import Registry
+from ingestd.registry.streams import NoStream, StreamChanged
 
 log = structlog.get_logger(__name__)
 
@@ -75,8 +76,9 @@ class Desk:
             )  # fmt: skip
             sink = self.at_mux.check(pipeline, stream, wanted.mux)
             try:
-                async with self.at_mux.creating(stream, sink, wanted.mux) as stream:
-                    await self.registry.add(stream, also(stream, key) if also is not None else None)
+                async with self.at_mux.creating(stream, sink, wanted.mux) as (stream, kept):
+                    asked = [also(stream, key)] if also is not None else []
+                    await self.registry.add(stream, *kept, *asked)
             except StreamTaken as error:
                 if wanted.name is not None:
                     raise Refusal(409, str(error)) from None
@@ -131,7 +133,7 @@ class Desk:
         async with self._alone(name):
             stream = self.get(name)
             self._not_declared(stream, "the stream")
-            await self.registry.drop(name)
+            await self.registry.drop(name, *self.at_mux.leaving(stream))
             log.info("stream_deleted", stream=name)
             self.streams.events.tell("stream.deleted", name)
             self.streams.end(name, "the stream was deleted", UNKNOWN_KEY)
@@ -172,7 +174,11 @@ class Desk:
         before = self.get(stream.name)
         # Two changes are never of the same time, by which others see that something has changed.
         stream = evolve(stream, updated=max(time.time(), before.updated + 1e-3))
-        await self.registry.change(stream)
+        try:
+            await self.registry.change(stream, before.updated)
+        except (NoStream, StreamChanged) as error:
+            raise Refusal(409, str(error)) from None
+        self.streams.reaim()
         log.info("stream_updated", stream=stream.name, enabled=stream.enabled)
         changed = {"pipeline": stream.pipeline, "enabled": stream.enabled, **told}
         self.streams.events.tell("stream.updated", stream.name, **changed)

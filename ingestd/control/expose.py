@@ -12,7 +12,8 @@ from ingestd.control.desk import Desk
 from ingestd.control.errors import Refusal
 from ingestd.control.shapes import Name
 from ingestd.live.exposed import Exposed
-from ingestd.live.session import Session, StreamState
+from ingestd.live.session import Session
+from ingestd.live.state import StreamState
 
 #: Seconds that a reader waits for the first keyframe.
 PATIENCE = 10.0

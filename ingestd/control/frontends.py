@@ -20,8 +20,8 @@ from ingestd.control.desk import Desk
 from ingestd.control.errors import Refusal
 from ingestd.control.shapes import NewStream
 from ingestd.control.streams import Telling, encoded
-from ingestd.live.session import StreamState
 from ingestd.live.shapes import Time
+from ingestd.live.state import StreamState
 from ingestd.live.status import rfc3339
 from ingestd.registry.model import Stream
 

@@ -1,4 +1,4 @@
-"""``POST /webhooks/mux``: what Mux tells us. Signed; asks for no token of ours."""
+"""``POST /webhooks/mux``: what Mux tells us. Signed; asks for no token of ours. And what is to go there."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import structlog
 import trio
 from quart import Blueprint, Response, request
 
-from ingestd.control.contract import Answer, Routes
+from ingestd.control.contract import Answer, Routes, ok
 from ingestd.control.errors import not_found, problem
+from ingestd.control.shapes import LeftoverList, LeftoverTold
+from ingestd.live.status import rfc3339
 from ingestd.mux.errors import MuxUnauthorised
 from ingestd.mux.events import EventMalformed
+from ingestd.mux.lifecycle import Lifecycle
 from ingestd.mux.receiver import Receiver
 from ingestd.mux.signature import SignatureMalformed, SignatureWrong
+from ingestd.registry.model import Leftover
 
 log = structlog.get_logger(__name__)
 
 _PATIENCE = 10.0  # seconds for the whole body
 
 
-def blueprint(receiver: Receiver | None) -> Blueprint:
+def blueprint(receiver: Receiver | None, life: Lifecycle | None = None) -> Blueprint:
     """Answers 204 as soon as the event is taken. Mux sends one that was not answered 2xx again, for a day."""
     routes = Routes("mux", "Mux")
+
+    @routes.get(
+        "/v1/mux/leftovers", "List what is to go at Mux", scope="read", answers=[ok(LeftoverList)],
+        problems=(503,),
+    )  # fmt: skip
+    async def leftovers() -> LeftoverList:
+        """Live streams that nobody uses and that could not be deleted yet, or may have been made."""
+        return LeftoverList([_told(left) for left in await life.leftovers()] if life is not None else [])
+
     taken = Answer(status=204, about="It is taken.", media=None)
 
     @routes.post(
@@ -51,6 +64,15 @@ def blueprint(receiver: Receiver | None) -> Blueprint:
         return Response("", 204)
 
     return routes.blueprint
+
+
+def _told(left: Leftover) -> LeftoverTold:
+    passthrough = left.id if left.id != left.stream_id else None
+    return LeftoverTold(
+        stream=left.stream, stream_id=left.stream_id or None, passthrough=passthrough,
+        since=rfc3339(left.since), attempts=left.attempts, next_attempt=rfc3339(left.next_attempt),
+        last_error=left.last_error,
+    )  # fmt: skip
 
 
 async def _body(largest: int) -> bytes | None:

@@ -12,7 +12,7 @@ from ingestd.control.contract import Routes, ok
 from ingestd.control.desk import Desk
 from ingestd.control.links import Links
 from ingestd.control.shapes import PlaybackTold
-from ingestd.live.session import StreamState
+from ingestd.live.state import StreamState
 from ingestd.live.status import rfc3339
 
 #: Seconds for which a link is good that a member of ours gets without having one.

@@ -221,6 +221,24 @@ class PipelineList(Struct):
     pipelines: list[PipelineTold]
 
 
+class LeftoverTold(Struct):
+    """A live stream at Mux that is to go; without `stream_id` it may not have been made."""
+
+    stream: str
+    stream_id: str | None
+    passthrough: str | None
+    since: Time
+    attempts: int
+    next_attempt: Time
+    last_error: str | None
+
+
+class LeftoverList(Struct):
+    """The oldest first."""
+
+    leftovers: list[LeftoverTold]
+
+
 class WebhookTold(Struct):
     """An endpoint of `[[webhooks]]`; `origin` is what of its URL is no secret. It counts since the start."""
 

@@ -140,7 +140,9 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         problems=(404, 409, 503),
     )  # fmt: skip
     async def change(name: str, body: StreamChange) -> StreamStatus:
-        """A session that runs goes on with the pipeline and the targets that it was begun with."""
+        """A session that runs goes on with the pipeline that it was begun with. Targets act at once: a sink
+        that has another one begins anew.
+        """
         return telling.status(await desk.change(name, body))
 
     gone = Answer(status=204, about="It is gone.", media=None)

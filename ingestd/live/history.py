@@ -11,7 +11,8 @@ from attrs import define, frozen
 from ingestd.config import Config
 from ingestd.events import Event
 from ingestd.live.catalog import Catalog, Entry
-from ingestd.live.session import Session, StreamState
+from ingestd.live.session import Session
+from ingestd.live.state import StreamState
 from ingestd.live.streams import Streams
 from ingestd.registry.ledger import Ledger
 from ingestd.registry.model import RecordingRow, SessionRow
@@ -33,15 +34,13 @@ class History:
         """Tell of all sessions now and every few seconds, and of each as something happens to it."""
         self.streams.events.listen(self._hear)
         while True:
-            for name in self.streams.names:
-                if (session := self.streams.running(name)) is not None:
-                    self.ledger.session(session_row(session))
+            for session in self.streams.on_air:
+                self.ledger.session(session_row(session))
             await trio.sleep(_EVERY)
 
     def live(self) -> list[tuple[str, str]]:
         """Stream and id of each session that has not ended."""
-        running = (self.streams.running(name) for name in self.streams.names)
-        return [(session.stream, session.id) for session in running if session is not None]
+        return [(session.stream, session.id) for session in self.streams.on_air]
 
     def _hear(self, event: Event) -> None:
         session = self.streams.sessions.get(event.stream)

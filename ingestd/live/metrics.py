@@ -17,8 +17,9 @@ from prometheus_client.registry import Collector
 from ingestd import __version__
 from ingestd.live.audience import Audience
 from ingestd.live.encoder import Encoder
-from ingestd.live.session import Session, SinkRun, StreamState
+from ingestd.live.session import Session, SinkRun
 from ingestd.live.spool import Spool
+from ingestd.live.state import StreamState
 from ingestd.live.streams import Streams
 from ingestd.live.supervisor import Health, State
 from ingestd.live.writer import Writer

@@ -8,7 +8,11 @@ from typing import Any, Literal, Protocol, TypeAlias
 import trio
 from attrs import define, field, frozen
 
-#: Close codes of a refused or ended resumable publication; see ``docs/publishing.md``.
+#: Close codes of more than one part; see ``docs/publishing.md``.
+GOING_AWAY = 1001
+INTERNAL_ERROR = 1011
+SESSION_FAILED = 4500
+#: Of a refused or ended resumable publication.
 RESUME_REFUSED = 4403
 SESSION_OVER = 4404
 TAKEN_OVER = 4412

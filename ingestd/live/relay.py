@@ -19,7 +19,8 @@ from ingestd.events import Event
 from ingestd.live.hub import Hub, Subscription
 from ingestd.live.ring import Message, Ring
 from ingestd.live.segmenter import Segmenter, Unplayable
-from ingestd.live.session import Session, StreamState
+from ingestd.live.session import Session
+from ingestd.live.state import StreamState
 from ingestd.live.streams import Streams
 from ingestd.live.viewer import DISABLED, INTERNAL_ERROR, NO_SUCH_STREAM, UNPLAYABLE, Viewer
 from ingestd.server_frames import text_frame

@@ -21,6 +21,7 @@ from ingestd.sinks.file import FileSink
 log = structlog.get_logger(__name__)
 
 _NS = 10**9
+_LAST = "pipeline.json"
 
 
 def excess(sink: FileSink, entries: list[Entry], now: float) -> Iterator[tuple[Entry, str]]:
@@ -60,18 +61,32 @@ def retain(sink: FileSink, place: Place, now: float | None = None) -> list[Path]
 
 
 async def retain_forever(config: Config, directory: Directory, events: Events, every: float = 600.0) -> None:
-    """`retain` for all streams of *directory*, those that are not live included; `retain_journals`."""
+    """`retain` for all streams that have recordings, whether they are live or not; `retain_journals`.
+
+    A stream that *directory* does not have falls under the pipeline of its last session.
+    """
     while True:
         await trio.to_thread.run_sync(retain_journals, config)
-        for stream in directory:
-            pipeline = config.pipelines.get(stream.pipeline)
-            for sink in pipeline.sinks if pipeline else ():
+        for name, last in await trio.to_thread.run_sync(_recorded, config.storage.state_dir):
+            stream = directory.get(name)
+            pipeline = config.pipelines.get(stream.pipeline if stream is not None else last)
+            if pipeline is None:
+                continue
+            place = place_of(config.storage.state_dir, name, pipeline.id, "")
+            for sink in pipeline.sinks:
                 if isinstance(sink, FileSink) and sink.retains:
-                    place = place_of(config.storage.state_dir, stream.name, stream.pipeline, "")
                     for path in await trio.to_thread.run_sync(retain, sink, place):
                         gone = path.relative_to(place.recordings).as_posix()
-                        events.tell("recording.removed", stream.name, name=sink.name, file=gone)
+                        events.tell("recording.removed", name, name=sink.name, file=gone)
         await trio.sleep(every)
+
+
+def _recorded(state: Path) -> list[tuple[str, str]]:
+    """Each stream that has a catalog, and the pipeline of its last session; blocking."""
+    return [
+        (path.name, (Notes(path / _LAST).load() or {}).get("pipeline", ""))
+        for path in sorted((state / "catalog").glob("*"))
+    ]
 
 
 def place_of(state: Path, stream: str, pipeline: str, session: str) -> Place:
@@ -84,6 +99,18 @@ def place_of(state: Path, stream: str, pipeline: str, session: str) -> Place:
         catalog=state / "catalog" / stream,
         stem=session,
     )
+
+
+def make_place(place: Place) -> None:
+    """Make the directories of *place*, and note for `retain_forever` whose they are; blocking.
+
+    Raises OSError.
+    """
+    for directory in (place.recordings, place.hls):
+        directory.mkdir(parents=True, exist_ok=True)
+    if place.catalog is not None:
+        place.catalog.mkdir(parents=True, exist_ok=True, mode=0o750)
+        Notes(place.catalog / _LAST).save({"pipeline": place.pipeline})
 
 
 def retain_journals(config: Config, now: float | None = None) -> list[Path]:

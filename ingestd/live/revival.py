@@ -1,7 +1,12 @@
-"""Sessions that an earlier daemon left in the middle: each goes on from its journals."""
+"""Sessions that an earlier daemon left in the middle: each goes on from its journals.
+
+Its note says of the stream what must be known of it where the database, which has the rest, is away: whose
+key may publish it, and which of its sinks must not push before they have the stream's own target.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +19,9 @@ from ingestd.events import Events
 from ingestd.live.journal import JournalWriter
 from ingestd.live.notes import Notes
 from ingestd.live.session import Session
-from ingestd.live.targets import aimed
-from ingestd.registry.directory import Directory
+from ingestd.live.targets import aimed, without_target
+from ingestd.registry.directory import Directory, StreamTaken
+from ingestd.registry.model import Stream
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +34,12 @@ class Left:
     id: str
     directory: Path
     saved: dict[str, Any]
+
+
+def noted(stream: Stream) -> dict[str, Any]:
+    """What a session notes of its *stream*: no secret, and nothing that ``ingestd.toml`` has."""
+    key = None if stream.declared else stream.key_sha256.hex()
+    return {"key_sha256": key, "targets": [target.sink for target in stream.targets]}
 
 
 def left_behind(state: Path) -> list[Left]:
@@ -46,7 +58,8 @@ async def revive(
 ) -> list[Session]:
     """The sessions that are to go on, for `ingestd.live.streams.Streams.start`.
 
-    Each has its pipeline as it is now. One whose pipeline is gone stays as it is.
+    Each has its pipeline as it is now. One whose pipeline is gone stays as it is. A stream that *directory*
+    does not know yet gets a place in it, until it is filled.
     """
     sessions = []
     for left in await trio.to_thread.run_sync(left_behind, config.storage.state_dir):
@@ -57,8 +70,34 @@ async def revive(
                 cause=f"there is no pipeline {left.saved['pipeline']!r}", directory=str(left.directory),
             )  # fmt: skip
             continue
-        if (stream := directory.get(left.stream)) is not None:
-            pipeline = aimed(pipeline, stream)
-        session = Session(left.stream, config, pipeline, ffmpeg, writer, events, id=left.id, saved=left.saved)
-        sessions.append(session)
+        about = left.saved.get("stream", {})
+        unaimed: frozenset[str] = frozenset()
+        if directory.loaded:
+            if (stream := directory.get(left.stream)) is not None:
+                pipeline, about = aimed(pipeline, stream.targets), noted(stream)
+        else:
+            unaimed = without_target(pipeline).union(about.get("targets", ()))
+            _make_known(directory, left, about)
+        sessions.append(
+            Session(
+                left.stream, config, pipeline, ffmpeg, writer, events,
+                id=left.id, saved=left.saved, about=about, unaimed=unaimed,
+            )
+        )  # fmt: skip
     return sessions
+
+
+def _make_known(directory: Directory, left: Left, about: dict[str, Any]) -> None:
+    """Let its publisher come back although the database is away."""
+    key = about.get("key_sha256")
+    if key and directory.get(left.stream) is None:
+        # Its time is that of no row: nothing that is changed of it is stored over what the database has.
+        stream = Stream(
+            name=left.stream,
+            pipeline=left.saved["pipeline"],
+            key_sha256=bytes.fromhex(key),
+            created=0.0,
+            updated=0.0,
+        )
+        with suppress(StreamTaken):  # ingestd.toml has its key now
+            directory.put(stream)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import shutil
 import time
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -40,13 +39,14 @@ from ingestd.live.journal import Journal, JournalFull, JournalWriter
 from ingestd.live.notes import Notes
 from ingestd.live.notices import Notices
 from ingestd.live.plan import Plan, is_raw, plan
-from ingestd.live.publication import Notice
+from ingestd.live.publication import GOING_AWAY, INTERNAL_ERROR, SESSION_FAILED, Notice
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.resume import notes_of
-from ingestd.live.retention import place_of
+from ingestd.live.retention import make_place, place_of
 from ingestd.live.slate import Absence, encode_loop
 from ingestd.live.spool import Spool
+from ingestd.live.state import StreamState
 from ingestd.live.supervisor import Health, State
 from ingestd.live.writer import Writer
 from ingestd.sinks.base import Place, Sink
@@ -56,26 +56,13 @@ log = structlog.get_logger(__name__)
 
 SinkRun = Writer | Recording | RawRecording
 
-#: Close codes that a session asks for; see ``docs/publishing.md``.
-GOING_AWAY = 1001
-INTERNAL_ERROR = 1011
-SESSION_FAILED = 4500
-
-
-class StreamState(StrEnum):
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    LIVE = "live"
-    INTERRUPTED = "interrupted"
-    ENDED = "ended"
-    FAILED = "failed"
-
 
 @define(eq=False)
 class Session:
     """*ffmpeg* is the binary to run. `run` is the whole life; the rest is for those who look on.
 
-    *saved* is what an earlier daemon noted of it (`ingestd.live.revival`).
+    *saved* is what an earlier daemon noted of it, *about* what this one notes of the stream
+    (`ingestd.live.revival`); *unaimed* are the sinks that wait for `aim`.
     """
 
     stream: str
@@ -96,6 +83,8 @@ class Session:
     sinks: list[SinkRun] = field(factory=list)
     id: str = field(factory=lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")[:-4] + "Z")
     saved: dict[str, Any] | None = None
+    about: dict[str, Any] = field(factory=dict)
+    unaimed: frozenset[str] = frozenset()
     ingest: Ingest = field(init=False)
     #: Set once *source* is there, or will never be.
     begun: trio.Event = field(factory=trio.Event)
@@ -176,6 +165,14 @@ class Session:
             self.failed, self.cause = True, cause
             log.error("session_failed", stream=self.stream, session=self.id, cause=cause)
         self.ingest.close(code, cause)
+
+    def aim(self, pipeline: Pipeline, about: dict[str, Any]) -> None:
+        """Go on with *pipeline*, which is the same but for the targets of its sinks."""
+        self.pipeline, self.about, self.unaimed = pipeline, about, frozenset()
+        sinks = {sink.name: sink for sink in pipeline.sinks}
+        for run in self.sinks:
+            if isinstance(run, Writer):
+                run.aim(sinks[run.sink.name])
 
     def _enter(self, state: StreamState) -> None:
         if self.state is not state:
@@ -281,6 +278,7 @@ class Session:
         """Note what a later daemon must know. A disk that fails is no reason to stop."""
         noted = {
             "pipeline": self.pipeline.id,
+            "stream": self.about,
             "started": self.started,
             "done": self.ingest.over and self._ending != "hand_over",
             "ended": self.state in (StreamState.ENDED, StreamState.FAILED),
@@ -312,7 +310,8 @@ class Session:
         self, live: trio.Nursery, source: Spool, journals: list[Journal], background: trio.Nursery
     ) -> None:
         """Start what keeps the bytes, wait for the first frames, then start what the plan asks for."""
-        place = await trio.to_thread.run_sync(self._place)
+        place = place_of(self.config.storage.state_dir, self.stream, self.pipeline.id, self.id)
+        await trio.to_thread.run_sync(make_place, place)
         # A raw recording wants no frames: it has what was sent even where none can be found in it.
         for sink in self.pipeline.sinks:
             if is_raw(sink):
@@ -353,12 +352,6 @@ class Session:
         self.sinks.append(run)
         live.start_soon(self._write, run)
 
-    def _place(self) -> Place:
-        place = place_of(self.config.storage.state_dir, self.stream, self.pipeline.id, self.id)
-        place.recordings.mkdir(parents=True, exist_ok=True)
-        place.hls.mkdir(parents=True, exist_ok=True)
-        return place
-
     def _sink(self, sink: Sink, place: Place, program: Hub) -> SinkRun:
         health = self._health(sink.name)
         config = self.config.supervisor
@@ -368,7 +361,10 @@ class Session:
                 self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes, tell=self.tell
             )
         notes = Notes(self.directory / f"sink-{sink.name}.json")
-        return Writer(self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes)
+        unaimed = sink.name in self.unaimed
+        return Writer(
+            self.stream, self.ffmpeg, sink, place, config, program, health, notes=notes, unaimed=unaimed
+        )
 
     async def _encode(self, encoder: Encoder) -> None:
         try:

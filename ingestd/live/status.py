@@ -11,7 +11,7 @@ from ingestd.live.ingest import Gap
 from ingestd.live.publication import Publication
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
-from ingestd.live.session import Session, SinkRun, StreamState
+from ingestd.live.session import Session, SinkRun
 from ingestd.live.shapes import (
     EncoderStatus,
     GapStatus,
@@ -22,6 +22,7 @@ from ingestd.live.shapes import (
     StreamStatus,
     TrackStatus,
 )
+from ingestd.live.state import StreamState
 from ingestd.live.supervisor import Health, State
 from ingestd.live.writer import Writer
 from ingestd.registry.model import Stream

@@ -10,10 +10,11 @@ from ingestd.errors import PublishRefused
 from ingestd.events import Events
 from ingestd.live.ingest import Seat
 from ingestd.live.journal import JournalWriter
-from ingestd.live.publication import RESUME_REFUSED, SESSION_OVER, Item, Publication, Resume
+from ingestd.live.publication import GOING_AWAY, RESUME_REFUSED, SESSION_OVER, Item, Publication, Resume
 from ingestd.live.rates import EVERY, Rates
+from ingestd.live.revival import noted
 from ingestd.live.session import Session
-from ingestd.live.targets import aimed
+from ingestd.live.targets import aimed, without_target
 from ingestd.live.writer import Writer
 from ingestd.registry.directory import Directory
 from ingestd.registry.model import Stream
@@ -23,7 +24,6 @@ UNKNOWN_KEY = 4401
 DISABLED = 4423
 ALREADY_LIVE = 4409
 TOO_MANY_STREAMS = 4429
-GOING_AWAY = 1001
 TRY_AGAIN = 1013
 
 
@@ -42,6 +42,9 @@ class Streams:
     rates: Rates = field(factory=Rates)
     _running: set[str] = field(factory=set)
     _started: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+
+    def __attrs_post_init__(self) -> None:
+        self.directory.when_filled.append(self.reaim)
 
     @property
     def names(self) -> list[str]:
@@ -94,8 +97,12 @@ class Streams:
             return session
         if len(self._running) >= self.config.ingest.max_streams:
             raise PublishRefused(TOO_MANY_STREAMS, "the server has reached its limit of live streams")
-        pipeline = aimed(self.config.pipelines[stream.pipeline], stream)
-        session = Session(stream.name, self.config, pipeline, self.ffmpeg, self.journal_writer, self.events)
+        pipeline = aimed(self.config.pipelines[stream.pipeline], stream.targets)
+        session = Session(
+            stream.name, self.config, pipeline, self.ffmpeg, self.journal_writer, self.events,
+            about=noted(stream),
+            unaimed=frozenset() if self.directory.loaded else without_target(pipeline),
+        )  # fmt: skip
         self.start(session)
         return session
 
@@ -129,6 +136,23 @@ class Streams:
         """The session of the stream *name* if it has not ended."""
         return self.sessions.get(name) if name in self._running else None
 
+    @property
+    def on_air(self) -> list[Session]:
+        """The sessions that have not ended."""
+        return [self.sessions[name] for name in self._running]
+
+    def reaim(self) -> None:
+        """Have sinks push where the directory now says: those with another target than before begin anew.
+
+        A session of another pipeline than its stream's goes on with what it was begun with.
+        """
+        for session in self.on_air:
+            stream = self.directory.get(session.stream)
+            if session.unaimed or (stream is not None and stream.pipeline == session.pipeline.id):
+                targets = stream.targets if stream is not None else ()
+                pipeline = aimed(self.config.pipelines[session.pipeline.id], targets)
+                session.aim(pipeline, noted(stream) if stream is not None else session.about)
+
     def end(self, name: str, cause: str, code: int = 1000) -> bool:
         """End the session of the stream *name* in order; False if it has none that could be ended.
 
@@ -158,11 +182,11 @@ class Streams:
     def drain(self) -> None:
         """Admit nobody any more, and end all sessions in order, or hand them over."""
         self.draining = True
-        for name in self._running:
+        for session in self.on_air:
             if self.config.shutdown.sessions == "hand_over":
-                self.sessions[name].hand_over()
+                session.hand_over()
             else:
-                self.sessions[name].stop(GOING_AWAY, "the server is stopping")
+                session.stop(GOING_AWAY, "the server is stopping")
 
     @property
     def live(self) -> int:

@@ -7,20 +7,25 @@ from collections.abc import Iterable
 from attrs import evolve
 
 from ingestd.config import Pipeline
-from ingestd.registry.model import Stream, Target
+from ingestd.registry.model import Target
 from ingestd.sinks.push import PushSink
 
 
-def aimed(pipeline: Pipeline, stream: Stream) -> Pipeline:
-    """*pipeline* with its sinks aimed at the targets of *stream*; those of other sinks are passed over."""
-    targets = {target.sink: target for target in stream.targets}
+def aimed(pipeline: Pipeline, targets: Iterable[Target]) -> Pipeline:
+    """*pipeline* with its sinks aimed at *targets*; those of other sinks are passed over."""
+    own = {target.sink: target for target in targets}
     sinks = (
-        sink.aimed(targets[sink.name].key, targets[sink.name].url)
-        if isinstance(sink, PushSink) and sink.name in targets
+        sink.aimed(own[sink.name].key, own[sink.name].url)
+        if isinstance(sink, PushSink) and sink.name in own
         else sink
         for sink in pipeline.sinks
     )
     return evolve(pipeline, sinks=tuple(sinks))
+
+
+def without_target(pipeline: Pipeline) -> frozenset[str]:
+    """The names of the sinks of *pipeline* that cannot push before they are aimed."""
+    return frozenset(sink.name for sink in pipeline.sinks if isinstance(sink, PushSink) and sink.is_unaimed)
 
 
 def target_problems(pipeline: Pipeline, targets: Iterable[Target]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+import structlog
 import trio
 from attrs import define, evolve, field
 
@@ -25,6 +26,8 @@ from ingestd.media.ffmpeg_output import Progress
 from ingestd.sinks.base import Output, Place, Playlist, Sink
 from ingestd.sinks.plugins import ask
 
+log = structlog.get_logger(__name__)
+
 _SWEEP_EVERY = 5.0
 _LOOK_EVERY = 0.5  # seconds, for room on a full disk
 _PATIENCE = 60.0  # seconds that an attempt waits for it
@@ -35,7 +38,8 @@ class Writer:
     """Runs *sink* on *program*'s frames; `run` returns when the program has ended and all is written.
 
     With *notes* a writer of a later daemon, at the same *place*, goes on with the playlist of this one:
-    *program* then has the same timeline, its frames may have other numbers.
+    *program* then has the same timeline, its frames may have other numbers. An *unaimed* one makes no attempt
+    before `aim`.
     """
 
     stream: str
@@ -46,6 +50,7 @@ class Writer:
     program: Hub
     health: Health
     notes: Notes | None = None
+    unaimed: bool = False
     progress: Progress = field(factory=Progress)
     bytes: int = 0
     _sent: int = 0
@@ -83,6 +88,13 @@ class Writer:
         if failure is not None:
             raise failure
 
+    def aim(self, sink: Sink) -> None:
+        """Push where *sink* says, from now on: it is the same but for that."""
+        if self.unaimed or sink != self.sink:
+            self.unaimed, self.sink = False, sink
+            if self.supervisor is not None:
+                self.supervisor.restart()
+
     def _playlist(self) -> Playlist | None:
         try:
             return ask(self.sink, lambda: self.sink.playlist(self.place))
@@ -108,6 +120,12 @@ class Writer:
     async def _attempt(self, progress: Callable[[], None]) -> None:
         if self.sink.network and self.program.ended and self._next_seq is not None:
             return
+        if self.unaimed:
+            # No failure: those are counted, and may be final. `aim` begins the attempt anew.
+            self.health.last_error = "its target is not known yet: the database is away"
+            self.health.enter(State.BACKING_OFF)
+            log.warning("target_awaited", stream=self.stream, sink=self.sink.name)
+            await trio.sleep_forever()
         with self.program.subscribe(self.sink.policy, await self._start()) as subscription:
             self._subscription = subscription
             self._account(subscription)

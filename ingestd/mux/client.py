@@ -8,7 +8,6 @@ made: else it is looked for first, by an id that we gave it (``passthrough``).
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -264,11 +263,6 @@ class _Doubt:
 
     def __init__(self) -> None:
         self.any = False
-
-
-def passthrough_of(stream: str) -> str:
-    """An id for what is made for *stream* that nothing else has. It is at Mux for people to read, too."""
-    return f"ingestd:{stream}:{secrets.token_hex(12)}"
 
 
 def _path(stream_id: str, *more: str) -> str:

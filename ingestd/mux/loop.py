@@ -79,8 +79,7 @@ class MuxLoop:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                for stream in streams:
-                    self.follow(stream)
+                self.follow_all(streams)
                 for standing in self._streams.values():
                     self._watch_if_pushing(standing)
                 task_status.started()
@@ -109,6 +108,11 @@ class MuxLoop:
             standing = Standing(stream, linked.stream_id, linked.sinks)
             self._streams[stream] = self._by_id[linked.stream_id] = standing
             self.inbox.know(linked.stream_id)
+
+    def follow_all(self, streams: Iterable[str]) -> None:
+        """`follow` each of *streams*."""
+        for stream in streams:
+            self.follow(stream)
 
     def hear(self, event: Event) -> None:
         """A listener for `Events`: does not block, does not raise."""

@@ -10,11 +10,11 @@ from attrs import frozen
 
 from ingestd.config import Config, MuxConfig
 from ingestd.events import Events
-from ingestd.mux.client import MuxClient
 from ingestd.mux.lifecycle import Lifecycle
 from ingestd.mux.loop import Find, Linked, MuxLoop
 from ingestd.mux.receiver import Receiver
 from ingestd.registry.directory import Directory
+from ingestd.registry.registry import Registry
 from ingestd.sinks.mux import MuxSink
 
 #: Seconds that Mux may take to hear of the last sessions; without it, it waits for its reconnect window.
@@ -33,22 +33,26 @@ class Mux:
 
 
 @asynccontextmanager
-async def open_mux(config: Config, directory: Directory, events: Events) -> AsyncIterator[Mux | None]:
+async def open_mux(config: Config, registry: Registry, events: Events) -> AsyncIterator[Mux | None]:
     """`Mux` for the time of the block, at whose end it is told of all sessions that have ended in it.
 
-    None where ``[mux]`` has no tokens. *directory* says which streams are there; *events*, what they do.
+    None where ``[mux]`` has no tokens. *registry* says which streams are there; *events*, what they do.
     """
+    directory = registry.directory
     if not config.mux.enabled:
         yield None
         return
+    from ingestd.mux.client import MuxClient  # and httpx with it, only where it is used
+
     async with MuxClient(config.mux) as client:
-        life = Lifecycle(config.mux, config.supervisor, client)
+        life = Lifecycle(config.mux, config.supervisor, client, registry.database)
         find = linked_in(config, directory)
         loop = MuxLoop(config.mux, client, find)
         events.listen(loop.hear)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run)
             await nursery.start(loop.run, directory.names)
+            directory.when_filled.append(lambda: loop.follow_all(directory.names))
             yield Mux(config.mux, life, loop, Receiver(config.mux, loop.receive), find)
             with trio.move_on_after(_LAST_WORDS):
                 await loop.drain()

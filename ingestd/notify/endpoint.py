@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
@@ -14,11 +15,13 @@ from ingestd.config import Notify, Webhook
 from ingestd.credentials import CredentialError, read_signing_secrets
 from ingestd.notify.errors import EndpointBusy, Undelivered
 from ingestd.notify.message import stream_of
-from ingestd.notify.post import Post
 from ingestd.notify.queue import Item, Queue
 from ingestd.notify.schedule import Schedule
 from ingestd.notify.signature import signed_headers
 from ingestd.registry.model import Delivery
+
+if TYPE_CHECKING:
+    from ingestd.notify.post import Post
 
 log = structlog.get_logger(__name__)
 

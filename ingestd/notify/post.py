@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -37,8 +38,9 @@ class Post(Protocol):
         """Raises `Undelivered`."""
 
 
+@cache
 def system_tls() -> ssl.SSLContext:
-    """Trusts whom the system trusts (``$SSL_CERT_FILE``), else certifi's authorities."""
+    """Trusts whom the system trusts (``$SSL_CERT_FILE``), else certifi's authorities. One for all."""
     return ssl.create_default_context(cafile=ssl.get_default_verify_paths().cafile or certifi.where())
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 import secrets
-import ssl
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -23,10 +23,8 @@ from ingestd.config import Config, Notify, Webhook
 from ingestd.events import Event, Events
 from ingestd.notify.endpoint import Endpoint
 from ingestd.notify.errors import NoDelivery, NoEndpoint
-from ingestd.notify.guard import Resolver
 from ingestd.notify.message import Message, wanted
 from ingestd.notify.outbox import BACKOFF, Outbox
-from ingestd.notify.post import Post, Poster, system_tls
 from ingestd.registry.database import Database, DatabaseUnavailable
 from ingestd.registry.deliveries import (
     abandon_deliveries,
@@ -37,6 +35,9 @@ from ingestd.registry.deliveries import (
 )
 from ingestd.registry.model import Delivery
 from ingestd.registry.paging import Page
+
+if TYPE_CHECKING:
+    from ingestd.notify.post import Post
 
 log = structlog.get_logger(__name__)
 
@@ -69,10 +70,12 @@ class Webhooks:
     @classmethod
     def of(cls, config: Config, database: Database, events: Events) -> Webhooks:
         """As *config* has them; they hear of *events* from now on, and are told once `run` runs."""
-        tls: ssl.SSLContext | None = system_tls() if config.webhooks else None
 
         def post(webhook: Webhook) -> Post:
-            return Poster(webhook, Resolver(config.notify.concurrency), tls)
+            from ingestd.notify.guard import Resolver  # and httpcore with it, only where there is a webhook
+            from ingestd.notify.post import Poster
+
+            return Poster(webhook, Resolver(config.notify.concurrency))
 
         made = cls(config.webhooks, config.notify, database, events.run, post)
         events.listen(made.hear)

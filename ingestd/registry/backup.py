@@ -68,6 +68,7 @@ def _fresh(target: Path) -> Iterator[Path]:
     """A file beside *target* that takes its place at the end of the block, unless that raises."""
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        fresh.unlink(missing_ok=True)  # of one that was killed, and had our number
         os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         try:
             yield fresh
@@ -113,8 +114,10 @@ def _set_aside(database: Path) -> Path | None:
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         names = (database.with_name(f"{database.name}.before-restore-{n}") for n in itertools.count(1))
         kept = next(name for name in names if not name.exists())
+        os.close(os.open(kept, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         shutil.copyfile(database, kept)
-        kept.chmod(0o600)
+        with kept.open("rb") as file:
+            os.fsync(file.fileno())
     for suffix in ("-wal", "-shm"):
         database.with_name(database.name + suffix).unlink(missing_ok=True)
     return kept

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from attrs import asdict
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from ingestd.registry import tables
 from ingestd.registry.model import Delivery
@@ -57,27 +57,16 @@ def list_deliveries(
     *,
     endpoint: str | None = None,
     state: str | None = None,
-    event_type: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[Delivery]:
     """Deliveries, the newest first. Raises `BadCursor`."""
     rows = select(_table)
-    for column, wanted in (
-        (_table.c.endpoint, endpoint),
-        (_table.c.state, state),
-        (_table.c.type, event_type),
-    ):
-        if wanted is not None:
-            rows = rows.where(column == wanted)
+    if endpoint is not None:
+        rows = rows.where(_table.c.endpoint == endpoint)
+    if state is not None:
+        rows = rows.where(_table.c.state == state)
     return newest_first(connection, rows, (_table.c.created, _table.c.id), _delivery, limit, cursor)
-
-
-def count_pending(connection: Connection) -> int:
-    """How many wait."""
-    return connection.execute(
-        select(func.count()).select_from(_table).where(_table.c.state == "pending")
-    ).scalar_one()
 
 
 def drop_deliveries(connection: Connection, before: float, *, keep: int | None = None) -> int:

@@ -44,6 +44,8 @@ class Directory:
 
     def __init__(self, declared: Iterable[Stream] = ()) -> None:
         self.loaded = False
+        #: Called when `fill` has brought the registered streams.
+        self.when_filled: list[Callable[[], None]] = []
         self._declared = {stream.name: stream for stream in declared}
         self._streams: dict[str, Stream] = {}
         self._by_key: dict[bytes, Stream] = {}
@@ -126,6 +128,8 @@ class Directory:
             except StreamTaken:
                 hidden.append(stream.name)
         self.loaded = True
+        for tell in self.when_filled:
+            tell()
         return hidden
 
     def _take(self, stream: Stream) -> None:

@@ -58,6 +58,7 @@ class Ledger:
     _writing: dict[Key, Row] = field(factory=dict, init=False)
     _wake: trio.Event = field(factory=trio.Event, init=False)
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
+    _saving: trio.Lock = field(factory=trio.Lock, init=False)
     _peak: int = field(default=0, init=False)
     _written: int = field(default=0, init=False)
     _dropped: int = field(default=0, init=False)
@@ -100,7 +101,7 @@ class Ledger:
         """Write what comes, without end; where the database is away, try until it is back."""
         failures = 0
         while True:
-            if not (self._pending or self.database.trouble or self._saved):
+            if not (self._pending or self.database.trouble):
                 self._wake = trio.Event()
                 await self._wake.wait()
             await trio.sleep(_SETTLE)
@@ -130,13 +131,14 @@ class Ledger:
 
     async def save(self) -> None:
         """Put what waits into the file, or remove that where nothing does; a failure is logged."""
-        rows = [*self._writing.values(), *self._pending.values()]
-        try:
-            await trio.to_thread.run_sync(save_rows, self.file, rows)
-        except OSError as error:
-            log.warning("ledger_not_saved", cause=error.strerror, rows=len(rows))
-        else:
-            self._saved = bool(rows)
+        async with self._saving:  # at the end `run` may still be in the middle of it
+            rows = [*self._writing.values(), *self._pending.values()]
+            try:
+                await trio.to_thread.run_sync(save_rows, self.file, rows)
+            except OSError as error:
+                log.warning("ledger_not_saved", cause=error.strerror, rows=len(rows))
+            else:
+                self._saved = bool(rows)
 
     def _take(self, key: Key, row: Row) -> None:
         if key not in self._pending and len(self._pending) >= self.max_pending:

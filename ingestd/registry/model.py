@@ -111,3 +111,20 @@ class Delivery:
     last_status: int | None = None
     last_error: str | None = None
     delivered_at: float | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Leftover:
+    """A live stream at Mux that was, or may have been, made for *stream*, and that nobody is to use.
+
+    Its *id* is the ``passthrough`` that it was to be made with, by which Mux can be asked for it; or its
+    *stream_id*, once that is known (empty before).
+    """
+
+    id: str
+    stream: str
+    stream_id: str = ""
+    since: float
+    next_attempt: float
+    attempts: int = 0
+    last_error: str | None = None

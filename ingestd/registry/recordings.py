@@ -53,40 +53,32 @@ def list_recordings(
     return newest_first(connection, rows, (_table.c.changed, _table.c.id), _recording, limit, cursor)
 
 
-def drop_recordings(connection: Connection, ids: Iterable[str]) -> int:
+def drop_recordings(connection: Connection, ids: Collection[str]) -> int:
     """Remove the rows with *ids*; how many that were."""
-    return sum(
-        connection.execute(delete(_table).where(_table.c.id == recording)).rowcount for recording in ids
-    )
+    return connection.execute(delete(_table).where(_table.c.id.in_(ids))).rowcount
 
 
-def known_recordings(connection: Connection) -> dict[str, tuple[str, str | None]]:
-    """The stream and the session of each recording, by its id."""
-    rows = connection.execute(select(_table.c.id, _table.c.stream, _table.c.session)).all()
-    return {row.id: (row.stream, row.session) for row in rows}
+def known_recordings(connection: Connection) -> dict[str, RecordingRow]:
+    """Each recording by its id."""
+    return {row.id: _recording(row) for row in connection.execute(select(_table)).all()}
 
 
-def match_recordings(
-    connection: Connection,
-    known: dict[str, tuple[str, str | None]],
-    found: Collection[RecordingRow],
-    live: Collection[tuple[str, str]],
-) -> int:
-    """Make the rows agree with *found*, the files there are; how many were removed.
+def unlike(
+    known: dict[str, RecordingRow], found: Collection[RecordingRow], live: Collection[tuple[str, str]]
+) -> tuple[list[RecordingRow], list[str]]:
+    """The rows to store and the ids to drop so that the rows agree with *found*, the files there are.
 
-    *known* is what `known_recordings` gave before the files were looked for: a row that came since is of
-    a newer file. Rows of sessions that are *live* stay, whose files have not got their names yet.
+    *known* is what there was before the files were looked for: a row that came since is of a newer file.
+    Rows of sessions that are *live* stay, whose files have not got their names yet.
     """
-    # A file does not say whose it is.
-    owners = {recording: session for recording, (_, session) in known.items()}
-    keep_recordings(
-        connection,
-        [row if row.session else evolve(row, session=owners.get(row.id)) for row in found],
-    )
-    there = {row.id for row in found}
-    return drop_recordings(
-        connection, [each for each, owner in known.items() if each not in there and owner not in live]
-    )
+    rows = {row.id: row for row in found}
+    for row in found:
+        before = known.get(row.id)
+        if before is not None and row.session is None:  # a file does not say whose it is
+            rows[row.id] = evolve(row, session=before.session)
+    changed = [row for row in rows.values() if row != known.get(row.id)]
+    gone = [row.id for row in known.values() if row.id not in rows and (row.stream, row.session) not in live]
+    return changed, gone
 
 
 def _recording(row: Any) -> RecordingRow:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import structlog
 import trio
@@ -18,11 +19,16 @@ from ingestd.registry.directory import Directory, StreamTaken, declared
 from ingestd.registry.ledger import BACKOFF, Ledger
 from ingestd.registry.migrations import is_current, migrate
 from ingestd.registry.model import RecordingRow, Stream
-from ingestd.registry.recordings import known_recordings, match_recordings
+from ingestd.registry.recordings import drop_recordings, keep_recordings, known_recordings, unlike
 from ingestd.registry.seal import Sealer, SealError
 from ingestd.registry.sessions import drop_sessions, end_lost_sessions
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+#: Rows that are written in one call.
+_BATCH = 500
 
 
 @define(eq=False)
@@ -99,14 +105,14 @@ class Registry:
             await self.ledger.save()
             await self.database.close()
 
-    async def add(self, stream: Stream, also: Callable[[Connection], None] | None = None) -> None:
+    async def add(self, stream: Stream, *also: Callable[[Connection], None]) -> None:
         """Store the new *stream*; then it is in the directory, too. *also* is done in the same transaction.
 
         Raises `StreamTaken`, `SealError`, `DatabaseUnavailable` and `NotStorable`.
         """
         if self.directory.get(stream.name) is not None:
             raise StreamTaken(f'there is a stream "{stream.name}" already; choose another name')
-        await self.database.run(self._add, stream, also)
+        await self.database.run(self._add, stream, *also)
         self.directory.put(stream)
 
     async def change(self, stream: Stream, was: float | None = None) -> None:
@@ -120,15 +126,23 @@ class Registry:
             await self.database.run(self._change, stream, was)
         self.directory.put(stream)
 
-    async def drop(self, name: str) -> bool:
-        """Remove the stream *name*; whether it was there. Raises `DatabaseUnavailable`."""
-        dropped = await self.database.run(streams.drop_stream, name)
+    async def drop(self, name: str, *also: Callable[[Connection], None]) -> bool:
+        """Remove the stream *name*; whether it was there. *also* is as `add` has it.
+
+        Raises `DatabaseUnavailable`.
+        """
+        dropped = await self.database.run(self._drop, name, *also)
         return self.directory.remove(name) is not None or dropped
 
-    def _add(self, connection: Connection, stream: Stream, also: Callable[[Connection], None] | None) -> None:
+    def _add(self, connection: Connection, stream: Stream, *also: Callable[[Connection], None]) -> None:
         streams.add_stream(connection, stream, self.sealer)
-        if also is not None:
-            also(connection)
+        for each in also:
+            each(connection)
+
+    def _drop(self, connection: Connection, name: str, *also: Callable[[Connection], None]) -> bool:
+        for each in also:
+            each(connection)
+        return streams.drop_stream(connection, name)
 
     def _change(self, connection: Connection, stream: Stream, was: float | None) -> None:
         streams.change_stream(connection, stream, self.sealer, was=was)
@@ -154,23 +168,27 @@ class Registry:
     ) -> bool:
         """No session stays on air that is not, and the recordings are those on the disk."""
         try:
+            # What the sessions tell meanwhile stays in the ledger, and is written after this.
+            await self.ledger.flush()
             known = await self.database.read(known_recordings)
             found = await trio.to_thread.run_sync(recordings)
-            await self.ledger.flush()
             on_air = frozenset(live())
-            lost, gone = await self.database.run(self._reconcile, known, found, on_air)
+            changed, gone = await trio.to_thread.run_sync(unlike, known, found, on_air)
+            for batch in _batches(changed):
+                await self.database.run(keep_recordings, batch)
+            for ids in _batches(gone):
+                await self.database.run(drop_recordings, ids)
+            lost = await self.database.run(self._settle, on_air)
         except DatabaseUnavailable:
             return False
-        log.info("registry_ready", streams=len(self.directory), sessions_lost=lost, recordings_gone=gone)
+        log.info("registry_ready", streams=len(self.directory), sessions_lost=lost, recordings_gone=len(gone))
         return True
 
-    def _reconcile(
-        self,
-        connection: Connection,
-        known: dict[str, tuple[str, str | None]],
-        found: Collection[RecordingRow],
-        live: Collection[tuple[str, str]],
-    ) -> tuple[int, int]:
+    def _settle(self, connection: Connection, live: Collection[tuple[str, str]]) -> int:
         streams.seal_anew(connection, self.sealer)
-        gone = match_recordings(connection, known, found, live)
-        return end_lost_sessions(connection, live, time.time()), gone
+        return end_lost_sessions(connection, live, time.time())
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """*items* in parts that one call can take within its time."""
+    return (items[at : at + _BATCH] for at in range(0, len(items), _BATCH))

@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from ingestd.credentials import read_sealing_keys
 from ingestd.errors import IngestdError
 from ingestd.registry.model import Target
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _VERSION = b"\x01"
 _NONCE = 12
@@ -35,7 +34,7 @@ class Sealer:
     """
 
     def __init__(self, keys: tuple[bytes, ...] = ()) -> None:
-        self._keys = [(_name(key), AESGCM(key)) for key in keys]
+        self._keys = [(_name(key), _cipher(key)) for key in keys]
 
     @classmethod
     def of(cls, spec: str) -> Sealer:
@@ -74,11 +73,10 @@ class Sealer:
                 "in a line of its own"
             )
         for cipher in ciphers:
-            try:
-                clear = json.loads(_decrypt(cipher, sealed[_HEAD:], _place(stream, sink)))
-            except InvalidTag:
-                continue
-            return Target(sink=sink, key=clear["key"], url=clear["url"])
+            found = _decrypt(cipher, sealed[_HEAD:], _place(stream, sink))
+            if found is not None:
+                clear = json.loads(found)
+                return Target(sink=sink, key=clear["key"], url=clear["url"])
         raise SealError(
             f"{what} is damaged, or was another's: give the stream its targets again, or restore a backup"
         )
@@ -98,15 +96,24 @@ def seal_answer(key: str, scope: str, body: bytes) -> bytes:
 
 def open_answer(key: str, scope: str, sealed: bytes) -> bytes:
     """What `seal_answer` has sealed. Raises `SealError` when it is not whole."""
-    try:
-        return _decrypt(_derived(key, scope), sealed, scope.encode())
-    except InvalidTag:
-        raise SealError("the answer that was kept for this idempotency key is damaged: use another") from None
+    body = _decrypt(_derived(key, scope), sealed, scope.encode())
+    if body is None:
+        raise SealError("the answer that was kept for this idempotency key is damaged: use another")
+    return body
+
+
+def _cipher(key: bytes) -> AESGCM:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # many daemons seal nothing
+
+    return AESGCM(key)
 
 
 def _derived(key: str, scope: str) -> AESGCM:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     kdf = HKDF(hashes.SHA256(), length=32, salt=scope.encode(), info=b"ingestd idempotency")
-    return AESGCM(kdf.derive(key.encode()))
+    return _cipher(kdf.derive(key.encode()))
 
 
 def _name(key: bytes) -> bytes:
@@ -123,7 +130,13 @@ def _encrypt(cipher: AESGCM, clear: bytes, place: bytes) -> bytes:
     return nonce + cipher.encrypt(nonce, clear, place)
 
 
-def _decrypt(cipher: AESGCM, sealed: bytes, place: bytes) -> bytes:
+def _decrypt(cipher: AESGCM, sealed: bytes, place: bytes) -> bytes | None:
+    """None where it is not whole, or of another key or place."""
+    from cryptography.exceptions import InvalidTag
+
     if len(sealed) < _NONCE + 16:
-        raise InvalidTag
-    return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], place)
+        return None
+    try:
+        return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], place)
+    except InvalidTag:
+        return None

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from attrs import asdict
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from ingestd.registry import tables
 from ingestd.registry.model import SessionRow
@@ -47,28 +47,19 @@ def list_sessions(
     connection: Connection,
     *,
     stream: str | None = None,
-    states: Collection[str] = (),
     on_air: bool | None = None,
-    since: float | None = None,
-    until: float | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[SessionRow]:
-    """Sessions, those that began last first: of *stream*, in one of *states*, begun in since ≤ t < until.
+    """Sessions, those that began last first: of *stream*, those that are *on_air*, or are not.
 
     Raises `BadCursor`.
     """
     rows = select(_table)
     if stream is not None:
         rows = rows.where(_table.c.stream == stream)
-    if states:
-        rows = rows.where(_table.c.state.in_(list(states)))
     if on_air is not None:
         rows = rows.where(_table.c.ended.is_(None) if on_air else _table.c.ended.is_not(None))
-    if since is not None:
-        rows = rows.where(_table.c.started >= since)
-    if until is not None:
-        rows = rows.where(_table.c.started < until)
     order = (_table.c.started, _table.c.stream, _table.c.id)
     return newest_first(connection, rows, order, _session, limit, cursor)
 
@@ -92,13 +83,6 @@ def end_lost_sessions(connection: Connection, live: Collection[tuple[str, str]],
 def drop_sessions(connection: Connection, before: float) -> int:
     """Remove those that ended before *before*; how many that were."""
     return connection.execute(delete(_table).where(_table.c.ended < before)).rowcount
-
-
-def count_on_air(connection: Connection) -> int:
-    """How many the database takes for being on air."""
-    return connection.execute(
-        select(func.count()).select_from(_table).where(_table.c.ended.is_(None))
-    ).scalar_one()
 
 
 def _goes_on(new: Excluded) -> ColumnElement[bool]:

@@ -79,15 +79,13 @@ def drop_stream(connection: Connection, name: str) -> bool:
     return connection.execute(delete(_table).where(_table.c.name == name)).rowcount > 0
 
 
-def find_stream(connection: Connection, name: str, sealer: Sealer) -> Stream | None:
-    """The stream *name*. Raises `SealError` when a target of it cannot be opened."""
-    found = _streams(connection, sealer, name)
-    return found[0] if found else None
-
-
 def all_streams(connection: Connection, sealer: Sealer) -> list[Stream]:
     """Every stream, by name. Raises `SealError` when a target cannot be opened."""
-    return _streams(connection, sealer, None)
+    rows = connection.execute(select(_table).order_by(_table.c.name)).mappings().all()
+    of_stream: defaultdict[str, list[Target]] = defaultdict(list)
+    for row in connection.execute(select(_targets).order_by(_targets.c.stream, _targets.c.position)).all():
+        of_stream[row.stream].append(sealer.open(row.stream, row.sink, row.sealed))
+    return [_stream(row, of_stream[row["name"]]) for row in rows]
 
 
 def seal_anew(connection: Connection, sealer: Sealer) -> int:
@@ -103,19 +101,6 @@ def seal_anew(connection: Connection, sealer: Sealer) -> int:
             connection.execute(update(_targets).where(where).values(sealed=sealed))
             count += 1
     return count
-
-
-def _streams(connection: Connection, sealer: Sealer, name: str | None) -> list[Stream]:
-    streams = select(_table).order_by(_table.c.name)
-    targets = select(_targets).order_by(_targets.c.stream, _targets.c.position)
-    if name is not None:
-        streams = streams.where(_table.c.name == name)
-        targets = targets.where(_targets.c.stream == name)
-    rows = connection.execute(streams).mappings().all()
-    of_stream: defaultdict[str, list[Target]] = defaultdict(list)
-    for row in connection.execute(targets).all():
-        of_stream[row.stream].append(sealer.open(row.stream, row.sink, row.sealed))
-    return [_stream(row, of_stream[row["name"]]) for row in rows]
 
 
 def _add_targets(connection: Connection, stream: Stream, sealer: Sealer) -> None:

@@ -123,3 +123,15 @@ deliveries = Table(
     Index(None, "state", "next_attempt"),
     Index(None, "created", "id"),
 )
+
+leftovers = Table(
+    "leftovers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("stream", Text, nullable=False),
+    Column("stream_id", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("next_attempt", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+)

@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 
 from ingestd.config import FilePath, KeyFile, Seconds
 from ingestd.credentials import SECRET, CredentialError, read_secret
-from ingestd.errors import AttemptFailed, FatalFailure
+from ingestd.errors import AttemptFailed
 from ingestd.media.frames import Track
 from ingestd.ranges import duration_between
 from ingestd.sinks.base import Output, Place, Sink
@@ -53,6 +53,11 @@ class PushSink(Sink):
         """What only one sink of a pipeline can push to. Holds secrets: compare it, never show it."""
         return f"{self.target_url} {self.key} {self.key_file}"
 
+    @property
+    def is_unaimed(self) -> bool:
+        """Whether it waits for a stream's own target."""
+        return self.per_stream and not self.key
+
     def aimed(self, key: str, url: str | None) -> Self:
         """The same sink for a stream that has its own *key* and, where that may differ, *url*."""
         del url  # where it goes is the same for all
@@ -72,11 +77,11 @@ class PushSink(Sink):
         """FLV to the target. The key file is read anew for every attempt, so that it can be replaced.
 
         Raises `UnsupportedMedia` for other codecs than H.264 and AAC, `AttemptFailed` when the key
-        file cannot be read, `FatalFailure` when the stream should have a key of its own, and has none.
+        file cannot be read, or the stream should have a key of its own, and has none (yet).
         """
         require_codecs(self, tracks)
-        if self.per_stream and not self.key:
-            raise FatalFailure(f'this stream has no target for the sink "{self.name}"; set one by the API')
+        if self.is_unaimed:
+            raise AttemptFailed(f'this stream has no target for the sink "{self.name}"; set one by the API')
         try:
             key = self.key or (read_secret(self.key_file) if self.key_file else "")
         except CredentialError as error:

@@ -44,6 +44,26 @@ def test_port_0_becomes_a_free_port_that_is_told(tmp_path: Path) -> None:
     assert lines(running.log)[-1]["event"] == "daemon_stopped"
 
 
+#: What only some use, and takes long to load or much memory.
+NOT_LOADED = {
+    "alembic", "cryptography", "httpx", "httpcore", "jwt", "psycopg",
+    "ingestd.cli.demo", "ingestd.client", "ingestd.doctor", "ingestd.testcard",
+}  # fmt: skip
+
+
+def test_a_plain_start_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    """Neither Mux nor JWTs nor PostgreSQL, nothing to seal or to migrate, no other command."""
+    with daemon(tmp_path, PIPELINE, env={"PYTHONPROFILEIMPORTTIME": "1"}) as running:
+        assert request(running.control, "/v1/streams")[0] == 200
+    loaded = {
+        line.rpartition("|")[2].strip()
+        for line in running.log.read_text().splitlines()
+        if line.startswith("import time:")
+    }
+    assert "ingestd.daemon" in loaded
+    assert loaded & NOT_LOADED == set()
+
+
 def test_an_ipv6_address_is_listened_on(tmp_path: Path) -> None:
     """``[::1]:0`` works for both listeners and is told in brackets."""
     config = '[ingest]\nbind = "[::1]:0"\n[control]\nbind = "[::1]:0"\n'

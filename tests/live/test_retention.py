@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ingestd.live.hub import Configuration, Hub
 from ingestd.live.raw import RawRecording
 from ingestd.live.recording import Recording
 from ingestd.live.recovery import recover
-from ingestd.live.retention import place_of, retain, retain_forever
+from ingestd.live.retention import make_place, place_of, retain, retain_forever
 from ingestd.live.supervisor import Health
 from ingestd.registry.directory import Directory, declared
 from ingestd.sinks.base import Place
@@ -277,3 +278,36 @@ async def test_streams_that_are_not_live_are_cleared_up(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
     told = [(event.type, event.stream, event.data["file"]) for event in events.since(0)[0]]
     assert ("recording.removed", "cam", "1.mkv") in told
+
+
+async def test_so_are_those_that_are_deleted(tmp_path: Path) -> None:
+    """By the pipeline of their last session; of one whose pipeline is gone, too, nothing is removed."""
+    sinks = {"short": FileSink(name="file", keep_for=60.0), "long": FileSink(name="file", keep_for=30 * DAY)}
+    age = NOW - (time.time() - 2 * DAY)
+    config = Config(
+        path=tmp_path / "ingestd.toml",
+        storage=Storage(state_dir=tmp_path),
+        pipelines={name: Pipeline(id=name, sinks=(sink,)) for name, sink in sinks.items()},
+    )
+    places = [
+        place_of(tmp_path, "a", "short", "s1"),
+        place_of(tmp_path, "b", "long", "s1"),
+        place_of(tmp_path, "c", "gone", "s1"),
+        place_of(tmp_path, "d", "long", "s1"),
+        place_of(tmp_path, "d", "short", "s2"),
+    ]
+    for each in places:
+        make_place(each)
+        make(each, sinks["short"], f"{each.stem}.mkv", age=age)
+    events = Events()
+    with trio.move_on_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(retain_forever, config, Directory(), events, 0.01)
+            while there(places[0]) or there(places[4]):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert [there(each) for each in places] == [[], ["s1.mkv"], ["s1.mkv"], [], []]
+    assert {(event.stream, event.data["name"]) for event in events.since(0)[0]} == {
+        ("a", "file"),
+        ("d", "file"),
+    }

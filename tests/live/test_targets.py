@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from ingestd.config import Pipeline
-from ingestd.errors import FatalFailure
+import pytest
+import trio
+
+from ingestd.config import Config, Pipeline, Storage
+from ingestd.errors import AttemptFailed
+from ingestd.events import Events
+from ingestd.live.history import History
+from ingestd.live.journal import JournalWriter
+from ingestd.live.revival import noted, revive
+from ingestd.live.session import Session
+from ingestd.live.streams import Streams
 from ingestd.live.targets import aimed
 from ingestd.media.frames import Kind, Track
+from ingestd.registry.database import Database
+from ingestd.registry.directory import Directory
+from ingestd.registry.keys import digest
+from ingestd.registry.ledger import Ledger
 from ingestd.registry.model import Stream, Target
 from ingestd.sinks.base import Place
 from ingestd.sinks.hls import HlsSink
@@ -26,10 +39,6 @@ PIPELINE = Pipeline(
 TRACKS = (Track(number=1, kind=Kind.VIDEO, codec="h264"),)
 
 
-def stream(*targets: Target) -> Stream:
-    return Stream(name="cam", pipeline="p", key_sha256=bytes(32), created=0.0, updated=0.0, targets=targets)
-
-
 def url_of(sink: PushSink, place: Place) -> str:
     return sink.output(place, TRACKS).args[-1]
 
@@ -43,7 +52,7 @@ def test_a_target_replaces_key_and_url(place: Place) -> None:
     """Other sinks stay as they are, and so does the pipeline itself."""
     made = aimed(
         PIPELINE,
-        stream(
+        (
             Target(sink="mux", key="own-mux-key"),
             Target(sink="backup", key="own-key", url="rtmp://127.0.0.2/live"),
         ),
@@ -58,14 +67,14 @@ def test_a_target_replaces_key_and_url(place: Place) -> None:
 
 def test_targets_of_sinks_that_are_gone(place: Place) -> None:
     """The pipeline may have changed since the target was set."""
-    made = aimed(PIPELINE, stream(Target(sink="youtube", key="key"), Target(sink="hls", key="key")))
+    made = aimed(PIPELINE, (Target(sink="youtube", key="key"), Target(sink="hls", key="key")))
     assert made == PIPELINE
 
 
 def test_a_stream_without_the_target_that_it_needs(place: Place) -> None:
-    """The sink says what is missing, and is not tried again."""
-    mux = aimed(PIPELINE, stream()).sinks[1]
-    with pytest.raises(FatalFailure, match='no target for the sink "mux"'):
+    """The sink says what is missing, and goes on once it is there."""
+    mux = aimed(PIPELINE, ()).sinks[1]
+    with pytest.raises(AttemptFailed, match='no target for the sink "mux"'):
         mux.output(place, TRACKS)
 
 
@@ -77,3 +86,51 @@ def test_either_a_key_or_one_for_each_stream(key: dict[str, str]) -> None:
     assert "each stream has its own" in problem
     assert not MuxSink(name="mux", per_stream=True).problems()
     assert not RtmpSink(name="rtmp", url="rtmp://127.0.0.1/app", per_stream=True).problems()
+
+
+async def test_a_session_that_is_taken_up_waits_for_the_targets_that_it_had(tmp_path: Path) -> None:
+    """Without the database its publisher can come back; nothing is pushed to the pipeline's own targets."""
+    config = Config(
+        path=tmp_path / "ingestd.toml", storage=Storage(state_dir=tmp_path), pipelines={"p": PIPELINE}
+    )
+    targets = (Target(sink="backup", key="own-key"), Target(sink="mux", key="own-mux-key"))
+    cam = Stream(
+        name="cam", pipeline="p", key_sha256=digest("cam-key"), created=1.0, updated=1.0, targets=targets
+    )
+    writer = JournalWriter("written", 0)
+    first = Session("cam", config, PIPELINE, "ffmpeg", writer, about=noted(cam))
+    first.directory.mkdir(parents=True)
+    await first._save()
+    assert b"own-" not in (first.directory / "session.json").read_bytes()
+
+    directory = Directory()
+    (session,) = await revive(config, directory, "ffmpeg", writer, Events())
+    assert (session.unaimed, session.pipeline) == ({"mux", "backup"}, PIPELINE)
+    found = directory.find("cam-key")
+    assert found is not None
+    assert found.name == "cam"
+    async with trio.open_nursery() as nursery:
+        streams = Streams(config, directory, "ffmpeg", writer, nursery)
+        streams.start(session)
+        directory.fill([cam])
+        assert (session.unaimed, session.pipeline) == (set(), aimed(PIPELINE, targets))
+        assert directory.get("cam") == cam
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_session_of_a_stream_that_is_gone_waits_for_nothing(tmp_path: Path) -> None:
+    """Its sinks say that they have no target. Until it has ended it is on air: no row of it is ended before."""
+    config = Config(
+        path=tmp_path / "ingestd.toml", storage=Storage(state_dir=tmp_path), pipelines={"p": PIPELINE}
+    )
+    async with trio.open_nursery() as nursery:
+        streams = Streams(config, Directory(), "ffmpeg", JournalWriter("written", 0), nursery)
+        session = Session(
+            "gone", config, PIPELINE, "ffmpeg", streams.journal_writer, unaimed=frozenset({"mux"})
+        )
+        streams.start(session)
+        streams.directory.fill([])
+        assert session.unaimed == set()
+        ledger = Ledger(Database("", tmp_path), tmp_path / "unwritten.jsonl")
+        assert History(streams, ledger).live() == [("gone", session.id)]
+        nursery.cancel_scope.cancel()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,45 @@ async def test_a_target_of_ones_own_needs_no_live_stream(tmp_path: Path, rtmp_se
         assert refusal["detail"].startswith("mux: expected none")
         await home.ask("POST", "/v1/streams/own/simulcast", {"url": "rtmp://h/a", "key": "k"}, 409)
         assert home.fake.requests == []
+
+
+async def test_what_a_killed_daemon_leaves_at_mux_is_deleted(tmp_path: Path, rtmp_server: RtmpServer) -> None:
+    """A live stream whose stream was never stored, and one whose deletion Mux did not take."""
+    async with house(tmp_path, rtmp_server) as home, trio.open_nursery() as nursery:
+        fake, running = home.fake, home.running
+
+        async def restart() -> None:
+            running.kill()
+            fake.mend()
+            running.start_again()
+            await trio.to_thread.run_sync(running.wait_ready)
+
+        async def nothing_left() -> None:
+            with trio.fail_after(20):
+                while (await home.ask("GET", "/v1/mux/leftovers"))["leftovers"] or fake.streams:
+                    pass
+
+        async def create() -> None:
+            with suppress(OSError, HTTPException):
+                await acall(running, "POST", "/v1/streams", {"name": "never", "pipeline": "test"})
+
+        fake.fault("GET .*", times=1000)
+        fake.fault("POST .*", "hang_after")
+        nursery.start_soon(create)
+        with trio.fail_after(20):
+            while not fake.streams:  # noqa: ASYNC110  of another thread
+                await trio.sleep(0.005)
+        (left,) = (await home.ask("GET", "/v1/mux/leftovers"))["leftovers"]
+        assert (left["stream"], left["stream_id"], left["attempts"]) == ("never", None, 0)
+        assert left["passthrough"].startswith("ingestd:never:")
+        await restart()
+        await home.ask("GET", "/v1/streams/never", status=404)
+        await nothing_left()
+
+        made = await home.ask("POST", "/v1/streams", {"name": "gone", "pipeline": "test"}, 201)
+        fake.fault("DELETE .*", times=1000)
+        await home.ask("DELETE", "/v1/streams/gone", status=204)
+        (left,) = (await home.ask("GET", "/v1/mux/leftovers"))["leftovers"]
+        assert (left["stream_id"], left["passthrough"]) == (made["mux"]["stream_id"], None)
+        await restart()
+        await nothing_left()

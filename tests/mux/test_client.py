@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from ingestd.config import MuxConfig
-from ingestd.mux.client import MuxClient, passthrough_of
+from ingestd.mux.client import MuxClient
 from ingestd.mux.errors import (
     MuxError,
     MuxNotFound,
@@ -24,6 +24,7 @@ from ingestd.mux.errors import (
     MuxUnclear,
 )
 from ingestd.mux.http import Answer, Failed
+from ingestd.mux.lifecycle import passthrough_of
 from ingestd.mux.model import LiveStream
 from tests.mux.tools import OPTIONS, mux_config
 from tests.support.fake_mux import TOKEN_SECRET, FakeMux, fake_mux

@@ -34,7 +34,7 @@ from ingestd.registry.directory import Directory
 from ingestd.registry.model import Stream
 from ingestd.sinks.mux import MuxSink
 from tests.daemon.tools import SLICE, card
-from tests.mux.tools import QUICK, mux_config
+from tests.mux.tools import QUICK, mux_config, opened
 from tests.support.fake_mux import FakeMux, fake_mux
 from tests.support.rtmps_server import RtmpServer
 
@@ -81,11 +81,11 @@ async def home(
         config = mux_config(directory, fake.api, **{"reconnect_window": 5.0, "active_within": 1.0, **changes})
         links: dict[str, Linked] = {}
         seen: list[str] = []
-        async with MuxClient(config) as client, trio.open_nursery() as nursery:
+        async with MuxClient(config) as client, opened(directory) as database, trio.open_nursery() as nursery:
             loop = MuxLoop(config, client, links.get)
             await nursery.start(loop.run)
             fake.webhook_url, fake.early = await listen(nursery, config, loop), early
-            life = Lifecycle(config, QUICK, client)
+            life = Lifecycle(config, QUICK, client, database)
             async with life.creating("cam", "mux", 1.0) as made:
                 links["cam"] = Linked(made.link.stream_id, frozenset({"mux"}))
             events = Events()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from ingestd.config import MuxConfig, SupervisorConfig
 from ingestd.mux.model import LiveStreamOptions
+from ingestd.registry.database import Database
+from ingestd.registry.migrations import migrate
 from tests.support.fake_mux import TOKEN_ID, TOKEN_SECRET, WEBHOOK_SECRET
 
 OPTIONS = LiveStreamOptions(latency_mode="low", reconnect_window=120.0, playback_policy="public")
@@ -25,3 +29,12 @@ def mux_config(directory: Path, api: str, **changes: Any) -> MuxConfig:
         "api": api,
     }
     return MuxConfig(**{**made, **changes})
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Database]:
+    """A database in *directory*."""
+    database = Database("", directory, timeout=0.5)
+    await database.open(migrate)
+    yield database
+    await database.close()

@@ -1,4 +1,4 @@
-"""A database with the newest schema, in a file."""
+"""A database with the newest schema: SQLite's, and PostgreSQL's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ingestd.registry.migrations import migrate
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """SQLite, with little patience."""
-    database = Database("", tmp_path, timeout=0.1)
+async def database(tmp_path: Path, url: str) -> AsyncIterator[Database]:
+    """With little patience."""
+    database = Database(url, tmp_path, timeout=0.5 if url else 0.1)
     await database.open(migrate)
     yield database
     await database.close()

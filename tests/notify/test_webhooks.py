@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from tests.notify.tools import (
     until,
     webhook,
 )
+from tests.registry.tools import rows
 
 
 async def stored(database: Database, identity: str) -> Delivery:
@@ -57,20 +57,17 @@ async def test_an_event_is_told(tmp_path: Path, database: Database) -> None:
     assert other.requests == []
 
 
-async def test_it_is_in_the_outbox_before_it_is_sent(tmp_path: Path, database: Database) -> None:
+async def test_it_is_in_the_outbox_before_it_is_sent(tmp_path: Path, database: Database, url: str) -> None:
     """The receiver looks: the row is there."""
     seen: list[str] = []
 
     def look(request: object) -> Reply:
-        assert database.path is not None
-        with sqlite3.connect(database.path) as connection:
-            seen.extend(state for (state,) in connection.execute("SELECT state FROM deliveries"))
-        connection.close()
+        seen.extend(state for (state,) in rows(url, tmp_path, "SELECT state FROM deliveries"))
         return Reply()
 
     async with (
-        receiving(receiver := Receiver(look)) as url,
-        telling(database, webhook(tmp_path, url)) as (
+        receiving(receiver := Receiver(look)) as base,
+        telling(database, webhook(tmp_path, base)) as (
             _,
             events,
         ),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import h11
+import sqlalchemy
 import trio
 from attrs import define, field
 from standardwebhooks import Webhook as Verifier
@@ -189,14 +190,20 @@ async def telling(
 
 @asynccontextmanager
 async def away(database: Database) -> AsyncIterator[None]:
-    """Somebody else holds the database's lock."""
-    assert database.path is not None
-    holder = sqlite3.connect(database.path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    try:
+    """Somebody else holds a lock: nothing can be written, what is there can be read."""
+    if database.path is not None:
+        holder = sqlite3.connect(database.path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            holder.close()
+        return
+    engine = sqlalchemy.create_engine(database._engine.url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE deliveries IN EXCLUSIVE MODE")
         yield
-    finally:
-        holder.close()
+    engine.dispose()
 
 
 async def eventually(condition: Callable[[], Any]) -> None:

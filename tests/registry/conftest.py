@@ -12,17 +12,6 @@ from ingestd.registry.migrations import migrate
 from tests.support.postgres import Postgres, running_postgres
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs the test twice: with SQLite ("" is its URL), and with PostgreSQL."""
-    if request.param == "sqlite":
-        yield ""
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    with server.empty_database() as url:
-        yield url
-
-
 @pytest.fixture(scope="session")
 def _second_postgres() -> Iterator[Postgres]:
     with running_postgres() as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sqlite3
@@ -14,7 +15,7 @@ import trio
 from click.testing import CliRunner, Result
 
 from ingestd.cli import main
-from ingestd.registry.backup import BackupFailed, back_up
+from ingestd.registry.backup import BackupFailed, back_up, restore
 from ingestd.registry.database import Database
 from ingestd.registry.migrations import migrate
 from ingestd.registry.model import Stream
@@ -130,6 +131,18 @@ def test_nothing_is_replaced_unasked(config: Path, tmp_path: Path) -> None:
     assert (done.exit_code, done.stderr) == (1, f"Error: {file}: is there already; --force replaces it\n")
     assert file.read_text() == "precious"
     assert run("backup", file, "--config", config, "--force").exit_code == 0
+
+
+def test_a_copy_that_was_killed_is_in_nobodys_way(config: Path, tmp_path: Path) -> None:
+    """In a container the next one may have the same process number."""
+    change(tmp_path / "var", add="one")
+    file = tmp_path / "backup.db"
+    (tmp_path / f".backup.db.{os.getpid()}").write_text("half of it")
+    back_up(tmp_path / "var" / "ingestd.db", file)
+    assert [path.name for path in tmp_path.glob(".backup*")] == []
+    kept = restore(file, tmp_path / "var" / "ingestd.db")
+    assert kept is not None
+    assert {path.stat().st_mode & 0o777 for path in (file, kept, tmp_path / "var" / "ingestd.db")} == {0o600}
 
 
 def test_a_restore_under_a_running_daemon_is_refused(config: Path, tmp_path: Path) -> None:

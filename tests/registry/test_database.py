@@ -20,8 +20,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from ingestd.config import DatabaseConfig
 from ingestd.registry.database import Database, DatabaseRefused, DatabaseUnavailable
 from ingestd.registry.migrations import migrate
-from ingestd.registry.sessions import count_on_air, keep_sessions
-from tests.registry.tools import locked, session
+from ingestd.registry.sessions import keep_sessions
+from tests.registry.tools import count_on_air, locked, session
 from tests.support.postgres import Postgres
 
 

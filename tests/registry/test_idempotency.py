@@ -42,6 +42,14 @@ async def test_who_comes_too_early_is_told_so(database: Database) -> None:
     assert await database.run(claim, *CREATE, b"{}", 403.0) == Answer(201, b"")
 
 
+async def test_a_clock_that_was_put_back_blocks_no_key(database: Database) -> None:
+    """A claim from the future, by one that has died, is given to the next caller."""
+    assert await database.run(claim, "scope", "key", b"r", 90_000.0) is None
+    assert await database.run(claim, "scope", "key", b"r", 1000.0) is None
+    with pytest.raises(StillWorking):
+        await database.run(claim, "scope", "key", b"r", 1000.0)
+
+
 async def test_of_calls_at_once_one_is_the_first(database: Database) -> None:
     first, early = [], []
 

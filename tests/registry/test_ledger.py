@@ -231,6 +231,45 @@ async def test_a_disk_that_takes_nothing_does_not_end_the_ledger(tmp_path: Path)
     assert ledger.statistics().depth == 1
 
 
+async def test_a_file_that_cannot_be_removed_is_no_reason_to_hurry(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """It is tried again with the next rows, not again and again."""
+
+    class Taking(Database):
+        async def run(self, *_: object) -> None:  # type: ignore[override]
+            self.trouble = None
+
+    class Stuck(Ledger):
+        async def save(self) -> None:
+            tried.append(trio.current_time())
+
+    tried: list[float] = []
+    ledger = Stuck(Taking("", tmp_path), tmp_path / "x")
+    ledger._saved = True
+    ledger.session(session())
+    with trio.move_on_after(1000):
+        await ledger.run()
+    assert (len(tried), ledger.statistics().written) == (1, 1)
+
+
+async def test_two_that_save_at_once_leave_a_whole_file(tmp_path: Path) -> None:
+    """The end saves while the ledger's own task may be at it: the newest rows are there, each once."""
+    ledger = Ledger(Away(tmp_path), tmp_path / "x")
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            for number in range(200):
+                ledger.session(session(number, cause="x" * (200 - number)))
+                if number % 10 == 0:
+                    nursery.start_soon(ledger.save)
+                    await trio.lowlevel.checkpoint()
+        await ledger.save()
+    assert logs == []
+    assert [row.id for row in load_rows(tmp_path / "x") if isinstance(row, SessionRow)] == [
+        f"s{number}" for number in range(200)
+    ]
+
+
 async def test_cancelling_in_the_middle_loses_nothing(database: Database, tmp_path: Path) -> None:
     for steps in range(12):
         ledger = Ledger(database, tmp_path / "x")

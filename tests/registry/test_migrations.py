@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -17,7 +18,9 @@ from sqlalchemy import Connection, inspect, text
 from ingestd.registry.database import Database, DatabaseRefused, DatabaseUnavailable
 from ingestd.registry.migrations import REVISIONS, current, migrate, newest
 from ingestd.registry.migrations.upgrade import configuration, upgrade
+from ingestd.registry.sessions import find_session, keep_sessions
 from ingestd.registry.tables import metadata
+from tests.registry.tools import session
 
 
 def differences(connection: Connection) -> list[object]:
@@ -86,6 +89,28 @@ async def test_daemons_that_start_at_once_migrate_one_after_the_other(
             nursery.start_soon(database.open, migrate)
     for database in databases:
         assert await database.read(current) == newest()
+        await database.close()
+
+
+async def test_an_older_database_keeps_what_it_has(connect: Callable[[], Database]) -> None:
+    """It comes to the newest schema once, however many daemons start on it."""
+
+    def oldest(connection: Connection) -> None:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, REVISIONS[0])
+        keep_sessions(connection, [session()])
+
+    first = connect()
+    await first.open(oldest)
+    databases = [connect() for _ in range(3)]
+    async with trio.open_nursery() as nursery:
+        for database in databases:
+            nursery.start_soon(database.open, migrate)
+    assert await first.read(current) == newest()
+    assert await first.read(differences) == []
+    assert await first.read(find_session, "booth", "s1") == session()
+    for database in (first, *databases):
         await database.close()
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -126,6 +127,30 @@ async def test_after_a_kill_no_session_stays_on_air(config: Config, tmp_path: Pa
         there = (await registry.database.read(list_recordings)).items
         assert there == (recording(3), recording(2))
         nursery.cancel_scope.cancel()
+
+
+async def test_any_number_of_recordings_is_made_to_agree(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In calls that each take their time only; what is as it was is not written anew."""
+    monkeypatch.setattr("ingestd.registry.registry._BATCH", 7)
+    async with opened(config) as registry:
+        await registry.database.run(keep_recordings, [recording(n) for n in range(50)])
+        found = [recording(n, session=None) for n in range(20, 70)]
+        sizes: list[int] = []
+        run = registry.database.run
+
+        async def counted(function: Callable[..., Any], *args: Any) -> Any:
+            sizes.append(len(args[0]))
+            return await run(function, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(registry.database, "run", counted)
+            assert await registry._reconciled(list, lambda: found)
+        assert sizes == [7, 7, 6, 7, 7, 6, 0]
+        there = (await registry.database.read(lambda connection: list_recordings(connection, limit=99))).items
+        owned = {row.id: row.session for row in there}
+        assert owned == {row.id: f"s{row.size}" if row.size < 50 else None for row in found}
 
 
 async def test_a_stop_writes_what_waits(config: Config) -> None:

@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection, create_engine
+
 from ingestd.registry.keys import digest
 from ingestd.registry.model import Delivery, RecordingRow, SessionRow, Stream
 from ingestd.registry.recordings import recording_id
 from ingestd.registry.seal import Sealer
+from ingestd.registry.streams import all_streams
 
 SEALER = Sealer((b"k" * 32,))
 
@@ -55,6 +58,31 @@ def delivery(number: int = 1, endpoint: str = "app", **more: Any) -> Delivery:
         "next_attempt": float(number), **more,
     }  # fmt: skip
     return Delivery(id=f"{endpoint}-{number}", endpoint=endpoint, **values)
+
+
+def rows(url: str, state_dir: Path, query: str) -> list[Any]:
+    """What *query* finds in the database at *url* (empty: SQLite in *state_dir*), past all that is ours."""
+    where = url.replace("postgresql:", "postgresql+psycopg:") or f"sqlite:///{state_dir}/ingestd.db"
+    engine = create_engine(where)
+    with engine.connect() as connection:
+        found = list(connection.exec_driver_sql(query))
+    engine.dispose()
+    return found
+
+
+def count_on_air(connection: Connection) -> int:
+    """How many sessions the database takes for being on air."""
+    return connection.exec_driver_sql("SELECT count(*) FROM sessions WHERE ended IS NULL").scalar_one()
+
+
+def count_pending(connection: Connection) -> int:
+    """How many deliveries wait."""
+    return connection.exec_driver_sql("SELECT count(*) FROM deliveries WHERE state = 'pending'").scalar_one()
+
+
+def find_stream(connection: Connection, name: str, sealer: Sealer) -> Stream | None:
+    """The stream *name*."""
+    return next((each for each in all_streams(connection, sealer) if each.name == name), None)
 
 
 @contextmanager

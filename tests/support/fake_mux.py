@@ -84,6 +84,10 @@ class FakeMux:
         """The next *times* requests that match *request* (``METHOD /path``, a regular expression) fail."""
         self._faults.append((re.compile(request), Fault(kind, status, retry_after, times)))
 
+    def mend(self) -> None:
+        """No more faults."""
+        self._faults.clear()
+
     def event(self, what: str, stream_id: str, *, at: float | None = None, **data: object) -> dict[str, Any]:
         """The body of a webhook about *stream_id*, which is not sent."""
         self._numbers += 1

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -74,13 +74,11 @@ class Postgres:
 
     def freeze(self) -> None:
         """All its processes stand still: the kernel takes connections and data, and nobody answers."""
-        for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Undo `freeze`."""
-        for pid in self._pids():
-            os.kill(pid, signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
 
     def url(self, database: str = "postgres", scheme: str = "postgresql") -> str:
         """Of *database* at this server."""
@@ -112,12 +110,14 @@ class Postgres:
     def _data(self) -> str:
         return str(self.directory / "data")
 
-    def _pids(self) -> list[int]:
+    def _signal_all(self, number: int) -> None:
         if self._process is None or not alive(self._process.pid):
-            return []
+            return
         parent = self._process.pid
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return [parent, *map(int, children)]
+        for pid in (parent, *map(int, children)):
+            with suppress(ProcessLookupError):  # a backend may just have ended
+                os.kill(pid, number)
 
 
 @contextmanager

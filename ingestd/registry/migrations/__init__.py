@@ -13,7 +13,7 @@ from ingestd.registry.database import DatabaseRefused
 from ingestd.registry.tables import metadata
 
 #: The names of all versions, the oldest first.
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 #: Any number, but always this one: daemons that start at once migrate one after the other.
 _LOCK = 0x696E67657374
 #: Alembic's own.
