@@ -151,6 +151,7 @@ class Auth:
     when_down: Literal["deny", "allow"] = "deny"
     playback: Literal["open", "signed", "ask"] = "open"
     playback_key_file: KeyFile = ""
+    max_link: Seconds = field(default=7 * 86_400.0, validator=duration_between("1m", "3650d"))
     jwt: Jwt = Jwt()
 
     @property

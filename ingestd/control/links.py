@@ -33,6 +33,10 @@ class Links:
         """The media playlist of *stream*."""
         return f"{self.http}/hls/{stream}/index.m3u8"
 
+    def watch(self, stream: str) -> str:
+        """Where *stream* is watched over WebSocket."""
+        return f"{self._ingest}/stream/watch/{stream}"
+
     @property
     def _ingest(self) -> str:
         public = self.config.control.public_url
