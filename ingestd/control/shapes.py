@@ -57,10 +57,17 @@ class NewSimulcast(Struct, forbid_unknown_fields=True):
 
 
 class SimulcastTold(Struct):
-    """One such target."""
+    """One such target. Its key is never told, and of its URL only the server and application."""
 
     id: str
     status: str
+    url: str | None
+
+
+class SimulcastList(Struct):
+    """In Mux's order."""
+
+    simulcast: list[SimulcastTold]
 
 
 class NewStream(Struct, forbid_unknown_fields=True):

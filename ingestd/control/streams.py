@@ -20,6 +20,7 @@ from ingestd.control.shapes import (
     CreatedStream,
     NewSimulcast,
     NewStream,
+    SimulcastList,
     SimulcastTold,
     StreamChange,
     StreamList,
@@ -27,8 +28,10 @@ from ingestd.control.shapes import (
 )
 from ingestd.live.shapes import StreamStatus
 from ingestd.live.status import stream_status
+from ingestd.mux.model import SimulcastTarget
 from ingestd.registry.model import Policy, Stream
 from ingestd.registry.paging import BadCursor, decode_cursor, encode_cursor
+from ingestd.sinks.push import masked_url
 
 SHOWN = ok(StreamStatus, "The stream as it is now.")
 
@@ -179,6 +182,14 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         """Its FFmpeg is ended and begun again at once, as if it had not failed before."""
         return telling.status(desk.restart(name, sink))
 
+    @routes.get(
+        "/v1/streams/<name>/simulcast", "Where Mux pushes it on", scope="read", answers=[ok(SimulcastList)],
+        problems=(404, 409, 502, 503),
+    )  # fmt: skip
+    async def simulcast(name: str) -> SimulcastList:
+        """As Mux says now; 409 for a stream without a live stream there."""
+        return SimulcastList([_target_told(each) for each in await desk.at_mux.simulcast(desk.get(name))])
+
     @routes.post(
         "/v1/streams/<name>/simulcast", "Have Mux push it on", scope="admin", body=NewSimulcast,
         answers=[Answer(status=201, about="It is a target at Mux.", body=SimulcastTold)],
@@ -187,7 +198,7 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
     async def add_simulcast(name: str, body: NewSimulcast) -> tuple[SimulcastTold, int]:
         """Only a stream with a live stream at Mux, and only while nothing is being pushed there."""
         made = await desk.at_mux.add_simulcast(desk.get(name), body.url, body.key)
-        return SimulcastTold(made.id, made.status), 201
+        return _target_told(made), 201
 
     @routes.route(
         "delete", "/v1/streams/<name>/simulcast/<target>", "Have Mux push it on no more", scope="admin",
@@ -199,6 +210,10 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         return None, 204
 
     return routes.blueprint
+
+
+def _target_told(target: SimulcastTarget) -> SimulcastTold:
+    return SimulcastTold(target.id, target.status, masked_url(target.url) if target.url else None)
 
 
 def encoded(told: object) -> bytes:

@@ -6,12 +6,14 @@ import base64
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 from attrs import frozen
 
+from tests.cli.tools import Ingestd
 from tests.control.tools import Answer, acall
 from tests.daemon.tools import browser_chunks, live
 from tests.mux.tools import mux_config
@@ -130,6 +132,38 @@ async def test_the_life_of_a_stream_at_mux(tmp_path: Path, rtmp_server: RtmpServ
         assert home.fake.streams == {}
         log = "\n".join(str(event) for event in home.running.events())
         assert not re.search("fake-key|fake/token", log)
+
+
+async def test_mux_from_the_shell(tmp_path: Path, rtmp_server: RtmpServer) -> None:
+    """Options at create; simulcast targets added, listed, removed; keys come from files."""
+    key = "their-key-that-nobody-may-see"
+    (tmp_path / "key").write_text(f"{key}\n")
+    async with house(tmp_path, rtmp_server) as home:
+        cli = Ingestd(f"http://{home.running.control}")
+
+        async def good(*args: str | Path) -> Any:
+            return await trio.to_thread.run_sync(cli.json, "streams", *args)
+
+        made = await good("create", "studio", "--pipeline", "test", "--mux-latency", "reduced",
+                          "--mux-window", "1m", "--mux-playback", "signed")  # fmt: skip
+        (at_mux,) = home.fake.streams.values()
+        assert (at_mux["latency_mode"], at_mux["reconnect_window"]) == ("reduced", 60)
+        assert at_mux["playback_ids"][0]["policy"] == "signed"
+        url = "rtmps://user:word@live.example.org/app/instance"
+        added = await good("simulcast", "studio", "--add", url, "--key", tmp_path / "key")
+        assert at_mux["simulcast_targets"][0]["stream_key"] == key
+        listed = await good("simulcast", "studio")
+        assert listed == {"simulcast": [added]}
+        assert (added["status"], added["url"]) == ("idle", "rtmps://live.example.org/app")
+        shown = await trio.to_thread.run_sync(cli.good, "streams", "simulcast", "studio")
+        assert added["id"] in shown
+        assert key not in f"{made}{listed}{shown}{home.running.log.read_text()}"
+        remove = partial(cli.good, "streams", "simulcast", "studio", "--remove", added["id"])
+        assert "is removed" in await trio.to_thread.run_sync(remove)
+        assert await good("simulcast", "studio") == {"simulcast": []}
+        home.fake.fault("GET .*", "status", status=503, times=50)
+        wrong = await trio.to_thread.run_sync(cli.bad, "streams", "simulcast", "studio")
+        assert "Mux answered 503" in wrong
 
 
 async def test_what_cannot_be_made_is_not_there(tmp_path: Path, rtmp_server: RtmpServer) -> None:
