@@ -83,7 +83,7 @@ def create_app(
         hls.blueprint(running, access),
         playback.blueprint(desk, links, authority),
         health.blueprint(running),
-        metrics.blueprint(running, registry, lag),
+        metrics.blueprint(running, registry, lag, told, at_mux),
         documents.blueprint(),
         openapi.blueprint(app),
     ):

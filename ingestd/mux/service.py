@@ -26,6 +26,7 @@ class Mux:
     """What the control API needs of it. *receiver* takes webhooks, *find* says what a stream is there."""
 
     config: MuxConfig
+    client: MuxClient
     life: Lifecycle
     loop: MuxLoop
     receiver: Receiver
@@ -49,7 +50,7 @@ async def open_mux(config: Config, directory: Directory, events: Events) -> Asyn
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run)
             await nursery.start(loop.run, directory.names)
-            yield Mux(config.mux, life, loop, Receiver(config.mux, loop.receive), find)
+            yield Mux(config.mux, client, life, loop, Receiver(config.mux, loop.receive), find)
             with trio.move_on_after(_LAST_WORDS):
                 await loop.drain()
             nursery.cancel_scope.cancel()
