@@ -104,6 +104,7 @@ class Control:
     events: int = field(default=1000, validator=number_between(10, 100_000, zero="none"))
     max_event_clients: int = field(default=64, validator=number_between(1, 10_000))
     max_pulls: int = field(default=16, validator=number_between(1, 10_000))
+    max_connections: int = field(default=256, validator=number_between(10, 100_000))
     cors_origins: tuple[str, ...] = field(default=(), validator=each(origin_or_all, at_most=100, at_least=0))
     trusted_proxies: tuple[str, ...] = field(default=(), validator=each(network, at_most=100, at_least=0))
 

@@ -183,7 +183,7 @@ async def _run(
             links, ending = Links(config), trio.Event()
             app = create_app(streams, registry, ring, lag, authority, links, ending, webhooks, mux)
             bind = config.control.bind
-            serving = services.start(server.serve, app, bind, ending)
+            serving = services.start(server.serve, app, bind, ending, config.control.max_connections)
             control = addresses(await _listen("control", bind, serving))
             receiver = services.start(websocket.serve, config.ingest, streams, authority.gate)
             ingest = addresses(await _listen("ingest", config.ingest.bind, receiver))
