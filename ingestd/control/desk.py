@@ -22,6 +22,7 @@ from ingestd.control.shapes import NewStream, NewTarget, StreamChange
 from ingestd.control.validation import wrong
 from ingestd.live.streams import DISABLED, UNKNOWN_KEY, Streams
 from ingestd.live.targets import target_problems
+from ingestd.names import NAME
 from ingestd.registry.directory import StreamTaken
 from ingestd.registry.keys import digest, make_key, make_name
 from ingestd.registry.model import Stream, Target
@@ -29,6 +30,7 @@ from ingestd.registry.registry import Registry
 
 log = structlog.get_logger(__name__)
 
+NO_NAME = "no stream has such a name"
 _TRIES = 5
 
 
@@ -47,7 +49,7 @@ class Desk:
         if stream is None:
             if not self.registry.directory.loaded:
                 raise Refusal(503, "the streams are not all known yet: the database is away", retry_after=5)
-            raise Refusal(404, f'no stream is called "{name}"')
+            raise Refusal(404, f'no stream is called "{name}"' if NAME.fullmatch(name) else NO_NAME)
         return stream
 
     def pipeline_of(self, stream: Stream) -> Pipeline | None:
