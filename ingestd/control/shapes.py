@@ -113,10 +113,15 @@ class StreamListing(Struct, forbid_unknown_fields=True):
 
 
 class StreamList(Struct):
-    """By name; `next` is there when there are more."""
+    """By name; `next` is there when there are more.
+
+    `complete` is false as long as the database has been away since the daemon's start: then those that the
+    API made are not known, and only those of `ingestd.toml` are here.
+    """
 
     streams: list[StreamStatus]
     next: str | UnsetType = UNSET
+    complete: bool = True
 
 
 class SessionListing(Struct, forbid_unknown_fields=True):

@@ -82,15 +82,16 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         """By name: those that `ingestd.toml` declares, and those made here."""
         after = _after(query.cursor)
         found: list[StreamStatus] = []
+        complete = desk.registry.directory.loaded
         for stream in desk.registry.directory:
             if stream.name > after and _is_wanted(stream, query):
                 status = telling.status(stream)
                 if query.state and status["state"] not in query.state:
                     continue
                 if len(found) == query.limit:
-                    return StreamList(found, encode_cursor([found[-1]["name"]]))
+                    return StreamList(found, encode_cursor([found[-1]["name"]]), complete)
                 found.append(status)
-        return StreamList(found)
+        return StreamList(found, complete=complete)
 
     @routes.post(
         "/v1/streams", "Make a stream", scope="publish", body=NewStream, answers=[created],
