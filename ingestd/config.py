@@ -146,10 +146,9 @@ class Auth:
     url: str = field(default="", validator=web_url)
     timeout: Seconds = field(default=3.0, validator=duration_between("100ms", "1m"))
     cache: Seconds = field(default=30.0, validator=duration_between("100ms", "1h", zero="ask each time"))
-    cache_refused: Seconds = field(
-        default=5.0, validator=duration_between("100ms", "1h", zero="ask each time")
-    )
+    cache_refused: Seconds = field(default=5.0, validator=duration_between("100ms", "1h", zero="none"))
     when_down: Literal["deny", "allow"] = "deny"
+    unknown_keys: Literal["refuse", "ask"] = "refuse"
     playback: Literal["open", "signed", "ask"] = "open"
     playback_key_file: KeyFile = ""
     max_link: Seconds = field(default=7 * 86_400.0, validator=duration_between("1m", "3650d"))

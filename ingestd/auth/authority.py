@@ -83,6 +83,7 @@ async def open_authority(config: Config) -> AsyncIterator[Authority]:
                 Proxies.of(ingest.trusted_proxies),
                 Rates(auth.failures, auth.failures_in_all),
                 application,
+                auth.unknown_keys == "ask",
             ),
             Pages.of(control.bind, control.public_url, control.cors_origins),
             Proxies.of(control.trusted_proxies),
