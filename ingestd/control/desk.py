@@ -121,8 +121,12 @@ class Desk:
             stream = self.get(name)
             self._not_declared(stream, "its key")
             key = make_key()
-            stream = await self.at_mux.reset_key(stream)
-            stream = await self._keep(evolve(stream, key_sha256=digest(key)), key="reset")
+            # Mux forgets its old key at once: what it gives instead must be stored, whoever hangs up.
+            with trio.CancelScope(shield=stream.mux is not None):
+                if stream.mux is not None:
+                    await self.registry.change(stream)  # while it cannot be, nothing is done
+                stream = await self.at_mux.reset_key(stream)
+                stream = await self._keep(evolve(stream, key_sha256=digest(key)), key="reset")
         self.streams.end(name, "the stream key was changed", UNKNOWN_KEY)
         return stream, key
 

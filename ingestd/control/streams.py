@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import urlsplit
 
 import msgspec
 from quart import Blueprint, Response
@@ -26,6 +27,7 @@ from ingestd.control.shapes import (
     StreamList,
     StreamListing,
 )
+from ingestd.control.validation import wrong
 from ingestd.live.shapes import StreamStatus
 from ingestd.live.status import stream_status
 from ingestd.mux.model import SimulcastTarget
@@ -198,6 +200,8 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
     )  # fmt: skip
     async def add_simulcast(name: str, body: NewSimulcast) -> tuple[SimulcastTold, int]:
         """Only a stream with a live stream at Mux, and only while nothing is being pushed there."""
+        if _shown(body.url) is None:
+            raise wrong("url", 'expected a URL like "rtmps://live.example.org/app"')
         made = await desk.at_mux.add_simulcast(desk.get(name), body.url, body.key)
         return _target_told(made), 201
 
@@ -214,7 +218,14 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
 
 
 def _target_told(target: SimulcastTarget) -> SimulcastTold:
-    return SimulcastTold(target.id, target.status, masked_url(target.url) if target.url else None)
+    return SimulcastTold(target.id, target.status, _shown(target.url))
+
+
+def _shown(url: str) -> str | None:
+    try:
+        return masked_url(url) if urlsplit(url).hostname else None
+    except ValueError:  # like rtmp://[x
+        return None
 
 
 def encoded(told: object) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(
     over = trio.Event()
     sent = 0
 
-    async def flood() -> AsyncIterator[bytes]:
+    async def flood() -> AsyncGenerator[bytes, None]:
         nonlocal sent
         while True:
             sent += 2**18
