@@ -92,6 +92,7 @@ class Control:
     events: int = field(default=1000, validator=number_between(10, 100_000, zero="none"))
     max_event_clients: int = field(default=64, validator=number_between(1, 10_000))
     max_pulls: int = field(default=16, validator=number_between(1, 10_000))
+    max_connections: int = field(default=256, validator=number_between(10, 100_000))
     cors_origins: tuple[str, ...] = field(default=(), validator=each(origin_or_all, at_most=100, at_least=0))
     trusted_proxies: tuple[str, ...] = field(default=(), validator=each(network, at_most=100, at_least=0))
 
@@ -133,12 +134,12 @@ class Auth:
     url: str = field(default="", validator=web_url)
     timeout: Seconds = field(default=3.0, validator=duration_between("100ms", "1m"))
     cache: Seconds = field(default=30.0, validator=duration_between("100ms", "1h", zero="ask each time"))
-    cache_refused: Seconds = field(
-        default=5.0, validator=duration_between("100ms", "1h", zero="ask each time")
-    )
+    cache_refused: Seconds = field(default=5.0, validator=duration_between("100ms", "1h", zero="none"))
     when_down: Literal["deny", "allow"] = "deny"
+    unknown_keys: Literal["refuse", "ask"] = "refuse"
     playback: Literal["open", "signed", "ask"] = "open"
     playback_key_file: KeyFile = ""
+    max_link: Seconds = field(default=7 * 86_400.0, validator=duration_between("1m", "3650d"))
     jwt: Jwt = Jwt()
 
     @property

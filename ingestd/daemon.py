@@ -188,7 +188,7 @@ async def _run(
             audience = Audience(config.viewers, streams)
             app = create_app(streams, audience, registry, ring, lag, authority, links, ending, webhooks, mux)
             bind = config.control.bind
-            serving = services.start(server.serve, app, bind, ending)
+            serving = services.start(server.serve, app, bind, ending, config.control.max_connections)
             control = addresses(await _listen("control", bind, serving))
             await services.start(audience.run)
             watching = Watching(config.ingest, config.viewers, audience, authority)

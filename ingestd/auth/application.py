@@ -1,12 +1,13 @@
 """The application's own word: whether somebody may publish or watch, asked by POST, and remembered a while.
 
-2xx is yes, 401 and 403 are no; anything else is no answer, and ``auth.when_down`` says what then holds.
+2xx is yes, 401 and 403 are no; anything else is no answer, and ``auth.when_down`` says what then holds. Asked
+whose a key is, its yes has the stream's name in it: ``{"stream": "studio"}``.
 """
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from enum import Enum
 
 import httpx
 import structlog
@@ -14,6 +15,7 @@ import trio
 
 from ingestd.auth.question import ApplicationDown, Question
 from ingestd.config import Auth
+from ingestd.names import NAME
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +28,6 @@ _YES = range(200, 300)
 _NO = (401, 403)
 
 
-class _Answer(Enum):
-    YES = "yes"
-    NO = "no"
-
-
 class Application:
     """Asks at ``auth.url`` over *http*, whose redirects must be off."""
 
@@ -38,52 +35,91 @@ class Application:
         self._config = config
         self._http = http
         self._limiter = trio.CapacityLimiter(MAX_QUESTIONS)
-        self._answers: OrderedDict[bytes, tuple[_Answer, float]] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[str | None, float]] = OrderedDict()
 
     async def may(self, question: Question) -> bool:
         """The answer, from memory if there is a fresh one. Raises `ApplicationDown`."""
+        try:
+            return await self._answer(question, self._config.when_down) is not None
+        except ApplicationDown:
+            if self._config.when_down == "deny":
+                raise
+            return True
+
+    async def whose(self, question: Question) -> str | None:
+        """The stream that the key is for; None for none. Raises `ApplicationDown`: nobody else knows."""
+        return await self._answer(question, "deny")
+
+    async def _answer(self, question: Question, decision: str) -> str | None:
+        """None is no; yes is the name of a stream, or empty where that was not asked for."""
         remembered = self._answers.get(question.digest)
         if remembered is not None and remembered[1] > trio.current_time():
             self._answers.move_to_end(question.digest)
-            return remembered[0] is _Answer.YES
+            return remembered[0]
         trouble = "no answer in time"
         with trio.move_on_after(self._config.timeout):
-            async with self._limiter:
-                answer = await self._ask(question)
-            if isinstance(answer, _Answer):
+            try:
+                async with self._limiter:
+                    answer = await self._ask(question)
+            except _Trouble as error:
+                trouble = str(error)
+            else:
                 self._remember(question, answer)
-                return answer is _Answer.YES
-            trouble = answer
-        log.error(
-            "application_down",
-            action=question.action,
-            stream=question.stream,
-            cause=trouble,
-            decision=self._config.when_down,
-        )
-        if self._config.when_down == "deny":
-            raise ApplicationDown("the application cannot be asked")
-        return True
+                return answer
+        stream = question.stream
+        log.error("application_down", action=question.action, stream=stream, cause=trouble, decision=decision)
+        raise ApplicationDown("the application cannot be asked")
 
-    async def _ask(self, question: Question) -> _Answer | str:
-        """Yes, no, or what went wrong; never with anything that the application sent."""
+    async def _ask(self, question: Question) -> str | None:
+        """As `_answer`. Raises `_Trouble`, never with anything that the application sent."""
         try:
             async with self._http.stream("POST", self._config.url, json=question.body) as response:
-                status = response.status_code
-                # The status is all that counts; a short body is read, so that the connection can be kept.
-                length = response.headers.get("Content-Length", "")
-                if length.isdigit() and len(length) < 10 and int(length) <= _MAX_BODY:
-                    await response.aread()
+                status, body = response.status_code, b""
+                # Without a name to be told the status is all that counts; a short body is read, so that the
+                # connection can be kept.
+                if question.stream is None or _is_short(response):
+                    body = await _body(response)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return type(error).__name__
-        if status in _YES:
-            return _Answer.YES
-        return _Answer.NO if status in _NO else f"status {status}"
+            raise _Trouble(type(error).__name__) from None
+        if status in _NO:
+            return None
+        if status not in _YES:
+            raise _Trouble(f"status {status}")
+        return "" if question.stream is not None else _named(body)
 
-    def _remember(self, question: Question, answer: _Answer) -> None:
-        seconds = self._config.cache if answer is _Answer.YES else self._config.cache_refused
+    def _remember(self, question: Question, answer: str | None) -> None:
+        seconds = self._config.cache_refused if answer is None else self._config.cache
         if seconds:
             self._answers[question.digest] = answer, trio.current_time() + seconds
             self._answers.move_to_end(question.digest)
             if len(self._answers) > MAX_ANSWERS:
                 self._answers.popitem(last=False)
+
+
+class _Trouble(Exception):
+    """There is no answer; the text says why."""
+
+
+def _is_short(response: httpx.Response) -> bool:
+    length = response.headers.get("Content-Length", "")
+    return length.isdigit() and len(length) < 10 and int(length) <= _MAX_BODY
+
+
+async def _body(response: httpx.Response) -> bytes:
+    """The body; of one that is too long the beginning."""
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        body += piece
+        if len(body) > _MAX_BODY:
+            await response.aclose()  # the loop ends by it
+    return bytes(body[: _MAX_BODY + 1])
+
+
+def _named(body: bytes) -> str:
+    try:
+        name = json.loads(body)["stream"] if len(body) <= _MAX_BODY else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        name = None
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        raise _Trouble('yes, without a stream\'s name; expected {"stream": "NAME"}')
+    return name

@@ -60,16 +60,6 @@ class Authority:
             return None
         return BrowserSession(now, session.expires, session.csrf)
 
-    def playback_path(self, stream: str, expires: float, address: str | None = None) -> str:
-        """The path of *stream*'s playlist, good until *expires* (Unix time) where links are signed.
-
-        With *address* it is good for that client only.
-        """
-        path = f"/hls/{stream}/index.m3u8"
-        return (
-            path if self.playback is None else f"{path}?token={self.playback.sign(stream, expires, address)}"
-        )
-
     async def may_watch(self, stream: str, token: str | None, address: str) -> bool:
         """Whether who has *token* (of ``?token=``) may watch. Raises `ApplicationDown`."""
         if self.config.playback == "signed":
@@ -94,6 +84,7 @@ async def open_authority(config: Config) -> AsyncIterator[Authority]:
                 Proxies.of(ingest.trusted_proxies),
                 Rates(auth.failures, auth.failures_in_all),
                 application,
+                auth.unknown_keys == "ask",
             ),
             Pages.of(control.bind, control.public_url, control.cors_origins),
             Proxies.of(control.trusted_proxies),

@@ -26,6 +26,7 @@ class Gate:
     proxies: Proxies
     failures: Rates
     application: Asked | None = None
+    asks_unknown: bool = False
 
     def hold_back(self, address: str) -> None:
         """Raise `PublishRefused` while the client at *address* has tried too many wrong keys."""
@@ -47,3 +48,15 @@ class Gate:
         except ApplicationDown:
             raise PublishRefused(NO_ANSWER, "the application cannot be asked who may publish") from None
         raise PublishRefused(REFUSED, "the application refuses this publisher")
+
+    async def whose(self, key: str, address: str) -> str | None:
+        """The stream that the application has for *key*, which is none of ours. Raises `PublishRefused`."""
+        if self.application is None or not self.asks_unknown:
+            return None
+        try:
+            found = await self.application.whose(Question("publish", None, address, key))
+        except ApplicationDown:
+            raise PublishRefused(NO_ANSWER, "the application cannot be asked whose this key is") from None
+        # Others may have been found wrong meanwhile: many at a time are not tried for the price of one.
+        self.hold_back(address)
+        return found

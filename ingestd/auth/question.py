@@ -18,17 +18,22 @@ class ApplicationDown(IngestdError):
 
 @frozen(slots=True)
 class Question:
-    """What is asked. *secret* is the stream key or the viewer's token, *remote* the client's address."""
+    """What is asked. *secret* is the stream key or the viewer's token, *remote* the client's address.
+
+    Without a *stream* it is asked whose the key is.
+    """
 
     action: Action
-    stream: str
+    stream: str | None
     remote: str
     secret: str | None = field(default=None, repr=False)
 
     @property
     def body(self) -> dict[str, str]:
         """The JSON object that the application gets."""
-        body: dict[str, str] = {"action": self.action, "stream": self.stream, "remote": self.remote}
+        body: dict[str, str] = {"action": self.action, "remote": self.remote}
+        if self.stream is not None:
+            body["stream"] = self.stream
         if self.secret is not None:
             body["key" if self.action == "publish" else "token"] = self.secret
         return body
@@ -36,7 +41,7 @@ class Question:
     @property
     def digest(self) -> bytes:
         """What the answer is remembered by: no secret."""
-        parts = [self.action, self.stream, self.remote, *([] if self.secret is None else [self.secret])]
+        parts = [self.action, self.stream or "", self.remote, *([] if self.secret is None else [self.secret])]
         raw = [part.encode("utf-8", "surrogatepass") for part in parts]
         sized = b"".join(len(part).to_bytes(4, "big") + part for part in raw)
         return hashlib.sha256(sized).digest()
@@ -47,4 +52,8 @@ class Asked(Protocol):
 
     async def may(self, question: Question) -> bool:
         """Whether it may be. Raises `ApplicationDown`."""
+        ...
+
+    async def whose(self, question: Question) -> str | None:
+        """The stream that the key is for, None for none. Raises `ApplicationDown`, whatever is configured."""
         ...

@@ -44,6 +44,8 @@ def _tokens(auth: Auth) -> Iterator[tuple[str, str]]:
 
 
 def _playback(auth: Auth) -> Iterator[tuple[str, str]]:
+    if auth.unknown_keys == "ask" and not auth.url:
+        yield "auth.unknown_keys", '"ask" asks the application; expected its address in auth.url'
     if auth.playback == "ask" and not auth.url:
         yield "auth.playback", '"ask" asks the application; expected its address in auth.url'
     if auth.playback == "signed" and not auth.playback_key_file:

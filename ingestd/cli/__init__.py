@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("ingestd.cli.demo:demo", "Run the daemon with a test card, and show what it does."),
     "publish": ("ingestd.cli.publish:publish", "Push a test card or a recording, as a browser would."),
     "streams": ("ingestd.cli.streams:streams", "List the streams of a running daemon."),
+    "webhooks": ("ingestd.cli.webhooks:webhooks", "Show who is told what happens; send again."),
     "status": ("ingestd.cli.status:status", "Show what a running daemon does, sink by sink."),
     "backup": ("ingestd.cli.backup:backup", "Copy the database to a file, also while the daemon runs."),
     "restore": ("ingestd.cli.backup:restore", "Put such a copy in the database's place."),

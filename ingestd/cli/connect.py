@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.console import Console, RenderableType
 
 from ingestd.address import Address
 from ingestd.cli.common import load_config
@@ -16,6 +17,9 @@ from ingestd.client.api import Control, UnknownStream
 from ingestd.config import Config
 from ingestd.errors import IngestdError
 from ingestd.structure import did_you_mean
+
+#: So wide is a table where no terminal bounds it: nothing is cut off for scripts that read it anyway.
+_WIDE = 250
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,6 +41,39 @@ def json_option(command: F) -> F:
 def echo_json(told: Any) -> None:
     """What the API told, on stdout."""
     click.echo(json.dumps(told, indent=2))
+
+
+def lines_option(command: F) -> F:
+    """Adds ``--lines``; the command gets it as *limit*."""
+    return click.option(
+        "-n", "--lines", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True,
+        help="How many at most, the last ones first.",
+    )(command)  # fmt: skip
+
+
+def yes_option(command: F) -> F:
+    """Adds ``--yes``, for what asks before it deletes; the command gets it as *yes*."""
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask; for scripts.")(command)
+
+
+def sure(question: str) -> None:
+    """Ask *question* before something is deleted. Raises `click.ClickException` unless it is to be."""
+    try:
+        answer = click.confirm(question, err=True)
+    except click.Abort:
+        raise click.ClickException("nothing was deleted; --yes does not ask") from None
+    if not answer:
+        raise click.ClickException("nothing was deleted")
+
+
+def print_rows(rows: RenderableType, page: Mapping[str, Any]) -> None:
+    """A table of *page*, as wide as the terminal; on stderr, that there are more."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDE)
+    console.print(rows)
+    if page.get("next"):
+        click.echo("There are more: --lines says how many to show.", err=True)
 
 
 def api_url(url: str | None, config_path: Path) -> str:

@@ -7,27 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from ingestd.cli.common import config_option, run
-from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option
+from ingestd.cli.connect import (
+    api_option,
+    api_url,
+    asking,
+    echo_json,
+    json_option,
+    lines_option,
+    print_rows,
+    sure,
+    yes_option,
+)
 from ingestd.cli.download import download
 from ingestd.cli.view import state_text, table
 from ingestd.cli.wording import clock, size
-
-_lines = click.option(
-    "-n", "--lines", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True,
-    help="How many at most, the last ones first.",
-)  # fmt: skip
-#: So wide is a table where no terminal bounds it: nothing is cut off for scripts that read it anyway.
-_WIDE = 250
 
 
 @click.command(short_help="List past sessions, and those on air.")
 @click.argument("name", required=False)
 @click.option("--on-air", is_flag=True, help="Only those that have not ended.")
-@_lines
+@lines_option
 @config_option
 @api_option
 @json_option
@@ -50,15 +52,17 @@ def sessions(
             Text(one["stream"], "bold"), one["id"], state_text(one["state"]), _ran(one), size(one["bytes"]),
             str(one["frames"]), gaps, one["cause"] or "",
         )  # fmt: skip
-    _print(rows if found["sessions"] else "no sessions", found)
+    print_rows(rows if found["sessions"] else "no sessions", found)
 
 
-@click.command(short_help="List recordings, or download one.")
+@click.command(short_help="List recordings; download or delete one.")
 @click.argument("name", required=False)
 @click.option("--session", metavar="ID", help="Only of this session.")
 @click.option("--download", "identifier", metavar="ID", help="Fetch this one instead of listing any.")
 @click.option("--to", "path", type=click.Path(path_type=Path), help="The file (or directory) to fetch it to.")
-@_lines
+@click.option("--delete", "doomed", metavar="ID", help="Remove this one, with its file, for good.")
+@yes_option
+@lines_option
 @config_option
 @api_option
 @json_option
@@ -67,21 +71,30 @@ def recordings(
     session: str | None,
     identifier: str | None,
     path: Path | None,
+    doomed: str | None,
+    yes: bool,
     limit: int,
     config_path: Path,
     url: str | None,
     as_json: bool,
 ) -> None:
-    """List the last recordings of all streams, or of stream NAME; or download one.
+    """List the last recordings of all streams, or of stream NAME; or download or delete one.
 
     \b
     ingestd streams recordings studio
     ingestd streams recordings --download 5f0c…                 to studio-20261121T080148.574Z.mkv
     ingestd streams recordings --download 5f0c… --to show.mkv
+    ingestd streams recordings --delete 5f0c…
 
-    A download goes on where it was when the connection breaks. No file is overwritten.
+    A download goes on where it was when the connection breaks. No file is overwritten. To delete takes a
+    token of scope "admin".
     """  # noqa: D301
     base_url = api_url(url, config_path)
+    if doomed is not None:
+        if name is not None or session is not None or identifier is not None or path is not None:
+            raise click.UsageError("--delete ID goes alone")
+        _delete_recording(base_url, doomed, yes=yes, as_json=as_json)
+        return
     if identifier is None:
         if path is not None:
             raise click.UsageError("--to says where --download goes: give that, too")
@@ -94,6 +107,15 @@ def recordings(
         echo_json(told)
     else:
         click.echo(f"{done} ({size(done.stat().st_size)})")
+
+
+def _delete_recording(base_url: str, identifier: str, *, yes: bool, as_json: bool) -> None:
+    if not yes:
+        told = run(_recording, base_url, identifier)
+        sure(f"Delete {told['file']} of stream {told['stream']} ({size(told['size'])}), for good?")
+    run(_delete, base_url, identifier)
+    if not as_json:  # The API has no answer to it.
+        click.echo(f"{identifier} is deleted")
 
 
 def _list_recordings(base_url: str, wanted: dict[str, str | None], limit: int, as_json: bool) -> None:
@@ -109,16 +131,7 @@ def _list_recordings(base_url: str, wanted: dict[str, str | None], limit: int, a
             one["id"], Text(one["stream"], "bold"), one["sink"], size(one["size"]),
             changed if one["finished"] else Text("being written", "green"), one["file"],
         )  # fmt: skip
-    _print(rows if found["recordings"] else "no recordings", found)
-
-
-def _print(rows: Any, found: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDE)
-    console.print(rows)
-    if found.get("next"):
-        click.echo("There are more: --lines says how many to show.", err=True)
+    print_rows(rows if found["recordings"] else "no recordings", found)
 
 
 def _ran(session: dict[str, Any]) -> str:
@@ -142,6 +155,16 @@ async def _recordings(base_url: str, limit: int, wanted: dict[str, str | None]) 
         if not found["recordings"] and wanted["stream"] is not None:
             await control.stream(wanted["stream"])
         return found
+
+
+async def _recording(base_url: str, identifier: str) -> dict[str, Any]:
+    async with asking(base_url) as control:
+        return await control.recording(identifier)
+
+
+async def _delete(base_url: str, identifier: str) -> None:
+    async with asking(base_url) as control:
+        await control.delete_recording(identifier)
 
 
 async def _download(base_url: str, identifier: str, path: Path | None) -> tuple[dict[str, Any], Path]:

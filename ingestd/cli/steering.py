@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ingestd.cli.common import config_option, run
-from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option
+from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option, sure, yes_option
 from ingestd.client.api import Steering
 
 
@@ -68,7 +68,7 @@ def restart(name: str, sink: str, config_path: Path, url: str | None, as_json: b
 
 @click.command(short_help="Forget one.")
 @click.argument("name")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask; for scripts.")
+@yes_option
 @config_option
 @api_option
 @click.option("--json", "as_json", is_flag=True, help="Print nothing: the API has no answer to it.")
@@ -81,12 +81,7 @@ def delete(name: str, yes: bool, config_path: Path, url: str | None, as_json: bo
     if not yes:
         status = run(_show, base_url, name)
         publisher = " (which is published right now)" if status["publisher"] else ""
-        try:
-            sure = click.confirm(f"Delete stream {name}{publisher}, with its key?", err=True)
-        except click.Abort:
-            raise click.ClickException("nothing was deleted; --yes does not ask") from None
-        if not sure:
-            raise click.ClickException("nothing was deleted")
+        sure(f"Delete stream {name}{publisher}, with its key?")
     run(_delete, base_url, name)
     if not as_json:
         click.echo(f"{name} is deleted")

@@ -15,7 +15,7 @@ from rich.text import Text
 from ingestd.cli.common import config_option, run
 from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option
 from ingestd.cli.details import stream_details
-from ingestd.cli.stream_options import about_options, labels_of, targets_of
+from ingestd.cli.stream_options import about_options, labels_of, mux_options, targets_of
 from ingestd.cli.view import labelled
 from ingestd.errors import IngestdError
 
@@ -23,6 +23,7 @@ from ingestd.errors import IngestdError
 @click.command(short_help="Make one, and print its key.")
 @click.argument("name", required=False)
 @about_options
+@mux_options
 @click.option("--disabled", is_flag=True, help='Nobody may publish it until "ingestd streams enable".')
 @click.option(
     "--idempotency-key",
@@ -39,6 +40,9 @@ def create(
     labels: tuple[str, ...],
     keys: tuple[str, ...],
     urls: tuple[str, ...],
+    latency_mode: str | None,
+    reconnect_window: float | None,
+    playback_policy: str | None,
     disabled: bool,
     idempotency_key: str | None,
     config_path: Path,
@@ -51,12 +55,19 @@ def create(
     ingestd streams create studio --title "Studio 1" --label customer=42
     ingestd streams create --pipeline simulcast --target youtube=youtube.key
     pass show youtube | ingestd streams create studio --target youtube=-
+    ingestd streams create studio --pipeline mux --mux-latency low --mux-window 2m
     ingestd streams create --json | jq -r .ingest_url
 
     When the connection breaks it is tried again, and made once all the same.
     """  # noqa: D301
     wanted: dict[str, Any] = {"name": name, "pipeline": pipeline, "title": title}
     wanted |= {"labels": labels_of(labels), "targets": targets_of(keys, urls), "enabled": not disabled}
+    at_mux = {
+        "latency_mode": latency_mode,
+        "reconnect_window": reconnect_window,
+        "playback_policy": playback_policy,
+    }
+    wanted["mux"] = {key: value for key, value in at_mux.items() if value is not None}
     given = {key: value for key, value in wanted.items() if value not in (None, [], {})}
     made = run(_create, api_url(url, config_path), given, idempotency_key)
     _tell_key(made, "is made" if made["enabled"] else "is made, and disabled", as_json)

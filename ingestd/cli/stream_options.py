@@ -10,8 +10,26 @@ from typing import Any, TypeVar
 
 import click
 
+from ingestd.cli.common import quantity
+from ingestd.units import parse_duration
+
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: At Mux: the options, and what the API calls them.
+_MUX = (
+    click.option(
+        "--mux-latency", "latency_mode", type=click.Choice(("standard", "reduced", "low")),
+        help="How the live stream at Mux is made; not given, as [mux] has it.",
+    ),
+    click.option(
+        "--mux-window", "reconnect_window", metavar="DURATION", callback=quantity(parse_duration),
+        help='For how long Mux waits when nobody pushes, like "2m".',
+    ),
+    click.option(
+        "--mux-playback", "playback_policy", type=click.Choice(("public", "signed")),
+        help="Whether everybody may watch at Mux, or who has a JWT that is signed with a key of Mux's.",
+    ),
+)  # fmt: skip
 _KEY = re.compile(r"[!-~]{1,1024}", re.ASCII)
 _LONGEST_FILE = 4096
 _OPTIONS = (
@@ -39,6 +57,13 @@ def about_options(command: F) -> F:
     return command
 
 
+def mux_options(command: F) -> F:
+    """Adds how it is made at Mux; the command gets *latency_mode*, *reconnect_window*, *playback_policy*."""
+    for option in reversed(_MUX):
+        command = option(command)
+    return command
+
+
 def labels_of(given: Sequence[str]) -> dict[str, str]:
     """``KEY=VALUE`` as a dictionary. Raises `click.BadParameter`."""
     return dict(_pairs(given, "--label", "KEY=VALUE"))
@@ -56,8 +81,12 @@ def targets_of(keys: Sequence[str], urls: Sequence[str]) -> list[dict[str, str]]
         raise click.BadParameter(
             f'"{missing[0]}" has no key: give --target {missing[0]}=FILE with it', param_hint="--target-url"
         )
+
+    def where(sink: str) -> dict[str, str]:
+        return {"url": wheres[sink]} if sink in wheres else {}
+
     return [
-        {"sink": sink, "key": _key(sink, file), **({"url": wheres[sink]} if sink in wheres else {})}
+        {"sink": sink, "key": read_key(file, f"the file of {sink}"), **where(sink)}
         for sink, file in files.items()
     ]
 
@@ -73,25 +102,25 @@ def _pairs(given: Sequence[str], option: str, form: str) -> list[tuple[str, str]
     return pairs
 
 
-def _key(sink: str, file: str) -> str:
+def read_key(file: str, where: str, option: str = "--target", form: str = "SINK=FILE") -> str:
+    """The key in *file*, or on standard input for ``-``. Raises `click.BadParameter`, without it."""
     if file == "-":
         text, where = sys.stdin.read(_LONGEST_FILE), "standard input"
     else:
-        where = f"the file of {sink}"
         try:
             with Path(file).open(encoding="utf-8") as opened:
                 text = opened.read(_LONGEST_FILE)
         except (OSError, UnicodeDecodeError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no text"
             raise click.BadParameter(
-                f"{where} cannot be read: {why}. Expected SINK=FILE, where FILE has the key; the key itself "
+                f"{where} cannot be read: {why}. Expected {form}, where FILE has the key; the key itself "
                 "is not to be an argument",
-                param_hint="--target",
+                param_hint=option,
             ) from None
     key = text.strip()
     if _KEY.fullmatch(key) is None:
         raise click.BadParameter(
             f"{where}: expected a key of 1 to 1024 visible ASCII characters, and nothing else",
-            param_hint="--target",
+            param_hint=option,
         )
     return key

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
-from ingestd.cli import history, steering, stream_changes
+from ingestd.cli import history, passing, steering, stream_changes
 from ingestd.cli.common import config_option, run
 from ingestd.cli.connect import api_option, api_url, asking, echo_json, json_option
 from ingestd.cli.details import stream_details
@@ -64,6 +64,7 @@ def streams() -> None:
     ingestd streams create studio --pipeline hls
                                          a new one: prints its key and where to publish, once
     ingestd streams stop studio          end its session
+    ingestd streams link studio          a link to watch it, where they are signed
     ingestd streams recordings studio    what was recorded
 
     \b
@@ -142,7 +143,7 @@ def show(name: str, config_path: Path, url: str | None, as_json: bool) -> None:
     console.print(stream_details(status), soft_wrap=True)
 
 
-for module in (stream_changes, steering, history):
+for module in (stream_changes, steering, passing, history):
     for command in module.COMMANDS:
         streams.add_command(command)
 

@@ -150,6 +150,22 @@ class Control:
             names = ", ".join(each["name"] for each in status["sinks"]) or "none"
             raise UnknownSink(f'the session of "{name}" has no sink "{sink}"; it has: {names}') from None
 
+    async def link(self, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """A signed link to watch the stream, with its ``token``. Raises `UnknownStream`, too."""
+        return await self._change("POST", f"{_path(name)}/link", name, json=wanted)
+
+    async def simulcast(self, name: str) -> dict[str, Any]:
+        """Where Mux pushes the stream on to, as Mux says. Raises `UnknownStream`, too."""
+        return await self._get(f"{_path(name)}/simulcast", name, timeout=CHANGE_TIMEOUT)
+
+    async def add_simulcast(self, name: str, url: str, key: str) -> dict[str, Any]:
+        """Have Mux push the stream on to *url* with *key*. Raises `UnknownStream`, too."""
+        return await self._change("POST", f"{_path(name)}/simulcast", name, json={"url": url, "key": key})
+
+    async def remove_simulcast(self, name: str, target: str) -> None:
+        """Have Mux push it there no more. Raises `UnknownStream`, too."""
+        await self._change("DELETE", f"{_path(name)}/simulcast/{quote(target, safe='')}", name)
+
     # What they leave behind
 
     async def sessions(self, limit: int, **wanted: str | None) -> dict[str, Any]:
@@ -163,6 +179,10 @@ class Control:
     async def recording(self, identifier: str) -> dict[str, Any]:
         """One recording."""
         return await self._get(f"/v1/recordings/{quote(identifier, safe='')}")
+
+    async def delete_recording(self, identifier: str) -> None:
+        """Remove one recording with its file, for good."""
+        await self._change("DELETE", f"/v1/recordings/{quote(identifier, safe='')}")
 
     def recording_file(self, identifier: str, headers: Mapping[str, str]) -> httpx.Request:
         """The request for its file; *headers* are beside the token."""
@@ -185,6 +205,22 @@ class Control:
         """The endpoints that are told what happens."""
         found = (await self._get("/v1/webhooks")).get("webhooks", [])
         return found if isinstance(found, list) else []
+
+    async def deliveries(self, limit: int, **wanted: str | None) -> dict[str, Any]:
+        """The last *limit* deliveries; *wanted* are the filters of ``GET /v1/webhooks/deliveries``."""
+        return await self._listed("/v1/webhooks/deliveries", "deliveries", limit, wanted)
+
+    async def delivery(self, identifier: str) -> dict[str, Any]:
+        """One delivery, with its body."""
+        return await self._get(f"/v1/webhooks/deliveries/{quote(identifier, safe='')}")
+
+    async def redeliver(self, identifier: str) -> dict[str, Any]:
+        """Send one delivery again."""
+        return await self._change("POST", f"/v1/webhooks/deliveries/{quote(identifier, safe='')}/redeliver")
+
+    async def test_webhook(self, endpoint: str) -> dict[str, Any]:
+        """Send a test to *endpoint*; its delivery."""
+        return await self._change("POST", f"/v1/webhooks/{quote(endpoint, safe='')}/test")
 
     async def logs(
         self, *, limit: int, after: int | None = None, level: str = "debug", stream: str | None = None
@@ -268,7 +304,7 @@ class Control:
                 raise
             if stream is not None:
                 raise UnknownStream(f'the daemon at {self.shown} has no stream "{stream}"') from None
-            if path.startswith("/v1/recordings/"):
+            if path.startswith(("/v1/recordings/", "/v1/webhooks/")):
                 raise
             raise ApiError(f"{self.shown}{path.partition('?')[0]}: got 404; is this an ingestd?") from None
 

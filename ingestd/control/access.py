@@ -6,7 +6,9 @@ The checks are in the order in which they cost: the page, the address, then who 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import structlog
@@ -53,6 +55,12 @@ def who() -> Identity:
     return g.get("identity") or ANYBODY
 
 
+def still() -> Callable[[], Awaitable[bool]]:
+    """What tells, also after the request, whether who has made it would be let in now."""
+    found: Callable[[], Awaitable[bool]] = g.still
+    return found
+
+
 class Access:
     """Asks *authority* for each request."""
 
@@ -80,6 +88,7 @@ class Access:
             if isinstance(found, Response):
                 return found
             g.identity = found
+            g.still = partial(self._may_still, found, needed)
             return self._one_more(request) if getattr(view, "__creates__", False) else None
 
         @app.after_request
@@ -132,6 +141,15 @@ class Access:
         return problem(403, "Forbidden", "this stream needs a link that is still good: ask where you got it")
 
     # Members
+
+    async def _may_still(self, identity: Identity, needed: Needed) -> bool:
+        """Whether *identity*, who was let in some time ago, would be now."""
+        if identity.expires is not None and identity.expires <= time.time():
+            return False
+        if identity.digest is None or self.authority.tokens is None:
+            return True
+        now = await self.authority.tokens.still(identity)
+        return now is not None and (needed is None or needed == "watch" or now.may(needed))
 
     async def _member(self, request: Request, needed: Scope) -> Identity | Response:
         token = self._bearer(request)

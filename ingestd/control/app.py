@@ -25,6 +25,7 @@ from ingestd.control import (
     sessions,
     streams,
     thumbnails,
+    watch_links,
     webhooks,
 )
 from ingestd.control.access import Access
@@ -84,9 +85,10 @@ def create_app(
         expose.blueprint(desk),
         session.blueprint(access),
         hls.blueprint(running, access),
+        watch_links.blueprint(desk, links, authority),
         playback.blueprint(desk, links, access),
         health.blueprint(running),
-        metrics.blueprint(audience, registry, lag),
+        metrics.blueprint(audience, registry, lag, told, at_mux),
         about.blueprint(links, access),
         pages.blueprint(links),
         openapi.blueprint(app),

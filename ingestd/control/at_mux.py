@@ -97,6 +97,11 @@ class AtMux:
             with suppress(MuxError):  # It was logged, and is tried again.
                 await self.mux.life.delete(stream.name, stream.mux)
 
+    async def simulcast(self, stream: Stream) -> tuple[SimulcastTarget, ...]:
+        """Where Mux pushes on to."""
+        mux, link = self._linked(stream)
+        return await mux.life.simulcast(link)
+
     async def add_simulcast(self, stream: Stream, url: str, key: str) -> SimulcastTarget:
         """Have Mux push on to *url*."""
         mux, link = self._linked(stream)

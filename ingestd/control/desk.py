@@ -23,6 +23,7 @@ from ingestd.control.validation import wrong
 from ingestd.live.audience import Audience
 from ingestd.live.streams import DISABLED, UNKNOWN_KEY, Streams
 from ingestd.live.targets import target_problems
+from ingestd.names import NAME
 from ingestd.registry.directory import StreamTaken
 from ingestd.registry.keys import digest, make_key, make_name
 from ingestd.registry.model import Stream, Target
@@ -31,6 +32,7 @@ from ingestd.registry.streams import NoStream, StreamChanged
 
 log = structlog.get_logger(__name__)
 
+NO_NAME = "no stream has such a name"
 _TRIES = 5
 
 
@@ -50,7 +52,7 @@ class Desk:
         if stream is None:
             if not self.registry.directory.loaded:
                 raise Refusal(503, "the streams are not all known yet: the database is away", retry_after=5)
-            raise Refusal(404, f'no stream is called "{name}"')
+            raise Refusal(404, f'no stream is called "{name}"' if NAME.fullmatch(name) else NO_NAME)
         return stream
 
     def pipeline_of(self, stream: Stream) -> Pipeline | None:
@@ -123,8 +125,12 @@ class Desk:
             stream = self.get(name)
             self._not_declared(stream, "its key")
             key = make_key()
-            stream = await self.at_mux.reset_key(stream)
-            stream = await self._keep(evolve(stream, key_sha256=digest(key)), key="reset")
+            # Mux forgets its old key at once: what it gives instead must be stored, whoever hangs up.
+            with trio.CancelScope(shield=stream.mux is not None):
+                if stream.mux is not None:
+                    await self.registry.change(stream)  # while it cannot be, nothing is done
+                stream = await self.at_mux.reset_key(stream)
+                stream = await self._keep(evolve(stream, key_sha256=digest(key)), key="reset")
         self.streams.end(name, "the stream key was changed", UNKNOWN_KEY)
         return stream, key
 

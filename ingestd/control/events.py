@@ -7,7 +7,7 @@ has missed; where that is not possible any more, or was another run of the daemo
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import msgspec
@@ -105,7 +105,7 @@ class _Follower:
     lost: bool
     query: EventQuery
 
-    async def run(self) -> AsyncIterator[bytes]:
+    async def run(self) -> AsyncGenerator[bytes, None]:
         yield f"retry: {_RETRY_MS}\n".encode() + self._place()
         while not self.ending.is_set():
             found, lost = self.events.since(self.number)

@@ -24,6 +24,8 @@ _TYPES = {
     "m4s": "video/iso.segment",
     "mp4": "video/mp4",
 }
+#: The same for each that is not there: whether there is such a stream is not told.
+_MISSING = "there is no such playlist or segment; segments go when they leave the playlist"
 _PRIVATE = "private, no-store"
 
 
@@ -46,11 +48,11 @@ def blueprint(running: Streams, access: Access) -> Blueprint:
         """
         match = _NAME.fullmatch(file)
         if match is None or running.directory.get(stream) is None:
-            return not_found("there is no such playlist or segment")
+            return not_found(_MISSING)
         path = root / stream / file
         found = await regular_size(path)
         if found is None:
-            return not_found("there is no such playlist or segment; segments go when they leave the playlist")
+            return not_found(_MISSING)
         # What not everybody may see is in no shared cache.
         private = None if access.is_open_to_viewers else _PRIVATE
         if match[1] != "m3u8":
@@ -60,7 +62,7 @@ def blueprint(running: Streams, access: Access) -> Blueprint:
             # A playlist changes with each segment, and whole: read it at once. A segment never changes.
             playlist = await path.read_bytes()
         except FileNotFoundError:
-            return not_found("there is no such playlist")
+            return not_found(_MISSING)
         token = access.link_token(request)
         response = Response(with_token(playlist, token) if token is not None else playlist)
         await response.add_etag()

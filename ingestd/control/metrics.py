@@ -12,6 +12,10 @@ from ingestd.control.contract import Answer, Routes
 from ingestd.live.audience import Audience
 from ingestd.live.lag import LoopLag
 from ingestd.live.metrics import StreamsCollector
+from ingestd.mux.metrics import MuxCollector
+from ingestd.mux.service import Mux
+from ingestd.notify.metrics import WebhooksCollector
+from ingestd.notify.webhooks import Webhooks
 from ingestd.registry.metrics import RegistryCollector
 from ingestd.registry.registry import Registry
 
@@ -31,11 +35,15 @@ class _Found(Collector):
         return self.families
 
 
-def blueprint(audience: Audience, kept: Registry, lag: LoopLag) -> Blueprint:
+def blueprint(
+    audience: Audience, kept: Registry, lag: LoopLag, told: Webhooks, at_mux: Mux | None
+) -> Blueprint:
     routes = Routes("metrics", "Health")
     registry = CollectorRegistry()
     registry.register(StreamsCollector(audience))
     registry.register(RegistryCollector(kept))
+    registry.register(WebhooksCollector(told))
+    registry.register(MuxCollector(at_mux))
     registry.register(lag)
     ProcessCollector(registry=registry)
 

@@ -57,10 +57,17 @@ class NewSimulcast(Struct, forbid_unknown_fields=True):
 
 
 class SimulcastTold(Struct):
-    """One such target."""
+    """One such target. Its key is never told, and of its URL only the server and application."""
 
     id: str
     status: str
+    url: str | None
+
+
+class SimulcastList(Struct):
+    """In Mux's order."""
+
+    simulcast: list[SimulcastTold]
 
 
 class NewStream(Struct, forbid_unknown_fields=True):
@@ -106,10 +113,15 @@ class StreamListing(Struct, forbid_unknown_fields=True):
 
 
 class StreamList(Struct):
-    """By name; `next` is there when there are more."""
+    """By name; `next` is there when there are more.
+
+    `complete` is false as long as the database has been away since the daemon's start: then those that the
+    API made are not known, and only those of `ingestd.toml` are here.
+    """
 
     streams: list[StreamStatus]
     next: str | UnsetType = UNSET
+    complete: bool = True
 
 
 class RateTold(Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import urlsplit
 
 import msgspec
 from quart import Blueprint, Response
@@ -22,16 +23,20 @@ from ingestd.control.shapes import (
     NewStream,
     RateList,
     RateTold,
+    SimulcastList,
     SimulcastTold,
     StreamChange,
     StreamList,
     StreamListing,
 )
+from ingestd.control.validation import wrong
 from ingestd.live.rates import EVERY
 from ingestd.live.shapes import StreamStatus
 from ingestd.live.status import rfc3339, stream_status
+from ingestd.mux.model import SimulcastTarget
 from ingestd.registry.model import Policy, Stream
 from ingestd.registry.paging import BadCursor, decode_cursor, encode_cursor
+from ingestd.sinks.push import masked_url
 
 SHOWN = ok(StreamStatus, "The stream as it is now.")
 
@@ -83,15 +88,16 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         """By name: those that `ingestd.toml` declares, and those made here."""
         after = _after(query.cursor)
         found: list[StreamStatus] = []
+        complete = desk.registry.directory.loaded
         for stream in desk.registry.directory:
             if stream.name > after and _is_wanted(stream, query):
                 status = telling.status(stream)
                 if query.state and status["state"] not in query.state:
                     continue
                 if len(found) == query.limit:
-                    return StreamList(found, encode_cursor([found[-1]["name"]]))
+                    return StreamList(found, encode_cursor([found[-1]["name"]]), complete)
                 found.append(status)
-        return StreamList(found)
+        return StreamList(found, complete=complete)
 
     @routes.post(
         "/v1/streams", "Make a stream", scope="publish", body=NewStream, answers=[created],
@@ -196,6 +202,14 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         """Its FFmpeg is ended and begun again at once, as if it had not failed before."""
         return telling.status(desk.restart(name, sink))
 
+    @routes.get(
+        "/v1/streams/<name>/simulcast", "Where Mux pushes it on", scope="read", answers=[ok(SimulcastList)],
+        problems=(404, 409, 502, 503),
+    )  # fmt: skip
+    async def simulcast(name: str) -> SimulcastList:
+        """As Mux says now; 409 for a stream without a live stream there."""
+        return SimulcastList([_target_told(each) for each in await desk.at_mux.simulcast(desk.get(name))])
+
     @routes.post(
         "/v1/streams/<name>/simulcast", "Have Mux push it on", scope="admin", body=NewSimulcast,
         answers=[Answer(status=201, about="It is a target at Mux.", body=SimulcastTold)],
@@ -203,8 +217,10 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
     )  # fmt: skip
     async def add_simulcast(name: str, body: NewSimulcast) -> tuple[SimulcastTold, int]:
         """Only a stream with a live stream at Mux, and only while nothing is being pushed there."""
+        if _shown(body.url) is None:
+            raise wrong("url", 'expected a URL like "rtmps://live.example.org/app"')
         made = await desk.at_mux.add_simulcast(desk.get(name), body.url, body.key)
-        return SimulcastTold(made.id, made.status), 201
+        return _target_told(made), 201
 
     @routes.route(
         "delete", "/v1/streams/<name>/simulcast/<target>", "Have Mux push it on no more", scope="admin",
@@ -216,6 +232,17 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
         return None, 204
 
     return routes.blueprint
+
+
+def _target_told(target: SimulcastTarget) -> SimulcastTold:
+    return SimulcastTold(target.id, target.status, _shown(target.url))
+
+
+def _shown(url: str) -> str | None:
+    try:
+        return masked_url(url) if urlsplit(url).hostname else None
+    except ValueError:  # like rtmp://[x
+        return None
 
 
 def encoded(told: object) -> bytes:

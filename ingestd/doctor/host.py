@@ -15,8 +15,8 @@ from ingestd.doctor.finding import Finding, failed, ok, warning
 _EARLIEST = 2024
 _TIMEDATECTL_TIMEOUT = 5.0
 
-#: Descriptors of the daemon itself, with its listeners and some HTTP clients.
-_BASE = 128
+#: Descriptors of the daemon itself, beside the connections to its control listener.
+_BASE = 64
 #: Of a session: the publisher, two journals of two files, and an encoder's pipes.
 _SESSION = 12
 #: Of a sink: a child's pipes and its pidfd, or a file.
@@ -59,13 +59,14 @@ def descriptors(config: Config) -> Finding:
     """The soft limit of open files, against what the largest pipeline needs for ``max_streams`` of it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     sinks = max((len(pipeline.sinks) for pipeline in config.pipelines.values()), default=0)
-    each, streams = _SESSION + sinks * _SINK, config.ingest.max_streams
-    if soft == resource.RLIM_INFINITY or soft >= _BASE + streams * each:
+    base, each = _BASE + config.control.max_connections, _SESSION + sinks * _SINK
+    streams = config.ingest.max_streams
+    if soft == resource.RLIM_INFINITY or soft >= base + streams * each:
         limit = "no limit" if soft == resource.RLIM_INFINITY else f"up to {soft}"
         return ok("open files", f"{limit}, enough for {streams} streams ([ingest] max_streams)")
-    enough = max(0, soft - _BASE) // each
+    enough = max(0, soft - base) // each
     mend = (
-        f"raise it to {_BASE + streams * each} (LimitNOFILE= in the unit, `ulimit -n`), or lower max_streams"
+        f"raise it to {base + streams * each} (LimitNOFILE= in the unit, `ulimit -n`), or lower max_streams"
     )
     text = f"up to {soft} (at most {hard}): enough for about {enough} of {streams} streams"
     return warning("open files", text, mend) if enough else failed("open files", text, mend)

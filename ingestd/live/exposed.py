@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import trio
 
@@ -43,7 +43,7 @@ class Exposed:
         webm = self._muxer is not None and b"webm" in self._muxer.header()[:64]
         return "video/webm" if webm else "video/x-matroska"
 
-    async def parts(self) -> AsyncIterator[bytes]:
+    async def parts(self) -> AsyncGenerator[bytes, None]:
         """The header, then a cluster or more at a time, as the frames come."""
         batch, muxer = self._first, self._muxer
         if batch is None or muxer is None:

@@ -215,9 +215,17 @@ class Admission(Protocol):
         ...
 
     def admit(
-        self, key: str, remote: str, *, numbered: bool = False, resume: Resume | None = None
+        self,
+        key: str,
+        remote: str,
+        *,
+        stream: str | None = None,
+        numbered: bool = False,
+        resume: Resume | None = None,
     ) -> Publication:
         """Admit the owner of *key*, or raise `ingestd.errors.PublishRefused` with a close code.
+
+        *stream* is whose key it is, where somebody else than the registry has said so.
 
         A *numbered* publisher wants acknowledgements and a token; with *resume* it goes on with a
         session that it began before, taking the place of whoever publishes there.

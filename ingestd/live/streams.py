@@ -55,22 +55,23 @@ class Streams:
         key: str,
         remote: str,
         *,
+        stream: str | None = None,
         numbered: bool = False,
         resume: Resume | None = None,
     ) -> Publication:
         """A place in a session of the stream of *key*, or raise `PublishRefused`. Never blocks."""
-        stream = self.directory.find(key)
-        if stream is None:
+        found = self.directory.find(key) if stream is None else self.directory.get(stream)
+        if found is None:
             if not self.directory.loaded:
                 raise PublishRefused(TRY_AGAIN, "the streams are not all known yet")
             raise PublishRefused(UNKNOWN_KEY, "unknown stream key")
-        if not stream.enabled:
+        if not found.enabled:
             raise PublishRefused(DISABLED, "this stream is disabled")
         if self.draining:
             raise PublishRefused(GOING_AWAY, "the server is stopping")
-        session = self._session(stream, resume)
+        session = self._session(found, resume)
         send, receive = trio.open_memory_channel[Item](self.config.ingest.channel)
-        publication = Publication(stream.name, remote, send)
+        publication = Publication(found.name, remote, send)
         session.ingest.attach(Seat(publication, receive, numbered, resume is not None))
         return publication
 

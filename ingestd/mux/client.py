@@ -8,7 +8,7 @@ made: else it is looked for first, by an id that we gave it (``passthrough``).
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from attrs import evolve
 from ingestd.config import MuxConfig
 from ingestd.mux.backoff import Backoff
 from ingestd.mux.errors import MuxError, MuxNotFound, MuxUnavailable, MuxUnclear
-from ingestd.mux.http import Answer, Failed, Http
+from ingestd.mux.http import Answer, Failed, Http, Outcome
 from ingestd.mux.model import (
     LiveStream,
     LiveStreamOptions,
@@ -66,6 +66,11 @@ class MuxClient:
     ) -> None:
         with trio.CancelScope(shield=True):
             await self._http.aclose()
+
+    @property
+    def outcomes(self) -> Mapping[Outcome, int]:
+        """How many requests came to what, since the start."""
+        return self._http.outcomes
 
     async def create(self, options: LiveStreamOptions, passthrough: str) -> LiveStream:
         """Make a live stream. *passthrough* is ours alone: by it one that may have been made is found again.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import httpx
 from attrs import field, frozen
@@ -34,19 +34,33 @@ class Answer:
     at: float | None
 
 
+#: What became of a request: a 2xx; a 4xx, or one that is about the token; too many requests; another status,
+#: or an answer that cannot be read; no whole answer, though it may have been done; no connection.
+Outcome: TypeAlias = Literal[
+    "answered", "refused", "unauthorised", "throttled", "failed", "lost", "unreachable"
+]
+
+
 class Failed(Exception):
     """A request that may be sent again, if *done* (it may have had its effect) allows it."""
 
-    def __init__(self, text: str, *, done: bool, retry_after: float | None = None) -> None:
+    def __init__(
+        self, text: str, *, done: bool, retry_after: float | None = None, outcome: Outcome = "failed"
+    ) -> None:
         super().__init__(text)
         self.done = done
         self.retry_after = retry_after
+        self.outcome = outcome
 
 
 class Http:
-    """Connections to ``mux.api``. The token's files are read for each request: they may be replaced."""
+    """Connections to ``mux.api``. The token's files are read for each request: they may be replaced.
+
+    *outcomes* counts the requests since the start.
+    """
 
     def __init__(self, config: MuxConfig) -> None:
+        self.outcomes: dict[Outcome, int] = dict.fromkeys(get_args(Outcome), 0)
         self._config = config
         host = httpx.URL(config.api).host
         self._client = httpx.AsyncClient(
@@ -67,20 +81,35 @@ class Http:
     ) -> Answer:
         """One attempt. Raises `Failed`, or the `MuxError` that no other attempt would change."""
         request = self._client.build_request(method, path, json=body, params=query)
+        auth = self._auth()
+        outcome: Outcome = "lost"  # should it be cancelled
         try:
-            response = await self._client.send(request, auth=self._auth(), stream=True)
+            answer = await self._ask(request, auth, _secrets(body))
+            outcome = "answered"
+        except (Failed, MuxError) as error:
+            outcome = _outcome(error)
+            raise
+        finally:
+            self.outcomes[outcome] += 1
+        return answer
+
+    async def _ask(self, request: httpx.Request, auth: httpx.Auth, secrets: tuple[str, ...]) -> Answer:
+        try:
+            response = await self._client.send(request, auth=auth, stream=True)
             try:
                 content = await _read(response)
             finally:
                 await response.aclose()
         except _NOT_SENT as error:
-            raise Failed(f"Mux cannot be reached ({_why(error)})", done=False) from None
+            text = f"Mux cannot be reached ({_why(error)})"
+            raise Failed(text, done=False, outcome="unreachable") from None
         except httpx.TimeoutException as error:
             text = f"Mux did not answer within mux.timeout, {self._config.timeout:g} s ({_why(error)})"
-            raise Failed(text, done=True) from None
+            raise Failed(text, done=True, outcome="lost") from None
         except httpx.HTTPError as error:
-            raise Failed(f"the connection to Mux broke ({_why(error)})", done=True) from None
-        return _answer(response, content, _secrets(body))
+            text = f"the connection to Mux broke ({_why(error)})"
+            raise Failed(text, done=True, outcome="lost") from None
+        return _answer(response, content, secrets)
 
     def _auth(self) -> httpx.BasicAuth:
         config = self._config
@@ -126,9 +155,18 @@ def _answer(response: httpx.Response, content: bytes, secrets: tuple[str, ...]) 
     if status in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS) or status >= 500:
         wait = retry_after(response.headers.get("retry-after"), time.time())
         # With too many requests it was not looked at.
-        done = status != httpx.codes.TOO_MANY_REQUESTS
-        raise Failed(f"Mux answered {status}{said}", done=done, retry_after=wait)
+        text, throttled = f"Mux answered {status}{said}", status == httpx.codes.TOO_MANY_REQUESTS
+        outcome: Outcome = "throttled" if throttled else "failed"
+        raise Failed(text, done=not throttled, retry_after=wait, outcome=outcome)
     raise _refusal(status, said)
+
+
+def _outcome(error: Failed | MuxError) -> Outcome:
+    if isinstance(error, Failed):
+        return error.outcome
+    if isinstance(error, MuxUnauthorised):
+        return "unauthorised"
+    return "failed" if isinstance(error, MuxUnavailable) else "refused"
 
 
 def _refusal(status: int, said: str) -> MuxError:

@@ -139,6 +139,10 @@ class Lifecycle:
         await self._gone(left)
         log.info("mux_stream_deleted", stream=stream, stream_id=link.stream_id)
 
+    async def simulcast(self, link: MuxLink) -> tuple[SimulcastTarget, ...]:
+        """Where Mux pushes on to, as it says now."""
+        return (await self._client.get(link.stream_id)).simulcast_targets
+
     async def add_simulcast(self, link: MuxLink, url: str, key: str) -> SimulcastTarget:
         """Have Mux push on to *url* with *key*. Mux takes it only while nothing is being pushed."""
         return await self._client.create_simulcast_target(

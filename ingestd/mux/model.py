@@ -37,6 +37,7 @@ class SimulcastTarget:
     id: str
     status: str
     passthrough: str
+    url: str = field(repr=False)
 
 
 @frozen(slots=True, kw_only=True)
@@ -116,6 +117,7 @@ def simulcast_target(data: object) -> SimulcastTarget:
         id=identifier(table.get("id")),
         status=_optional(table, "status"),
         passthrough=_optional(table, "passthrough"),
+        url=_optional(table, "url"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import frozen
@@ -17,6 +18,9 @@ from ingestd.registry.directory import Directory
 from ingestd.registry.registry import Registry
 from ingestd.sinks.mux import MuxSink
 
+if TYPE_CHECKING:
+    from ingestd.mux.client import MuxClient
+
 #: Seconds that Mux may take to hear of the last sessions; without it, it waits for its reconnect window.
 _LAST_WORDS = 5.0
 
@@ -26,6 +30,7 @@ class Mux:
     """What the control API needs of it. *receiver* takes webhooks, *find* says what a stream is there."""
 
     config: MuxConfig
+    client: MuxClient
     life: Lifecycle
     loop: MuxLoop
     receiver: Receiver
@@ -53,7 +58,7 @@ async def open_mux(config: Config, registry: Registry, events: Events) -> AsyncI
             nursery.start_soon(life.run)
             await nursery.start(loop.run, directory.names)
             directory.when_filled.append(lambda: loop.follow_all(directory.names))
-            yield Mux(config.mux, life, loop, Receiver(config.mux, loop.receive), find)
+            yield Mux(config.mux, client, life, loop, Receiver(config.mux, loop.receive), find)
             with trio.move_on_after(_LAST_WORDS):
                 await loop.drain()
             nursery.cancel_scope.cancel()

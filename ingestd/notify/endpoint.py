@@ -44,6 +44,7 @@ class Endpoint:
     now: Callable[[], float] = time.time
     schedule: Schedule = field(init=False)
     queue: Queue = field(factory=Queue)
+    attempts: int = 0
     delivered: int = 0
     failed: int = 0
     dropped: int = 0
@@ -70,6 +71,12 @@ class Endpoint:
     def pending(self) -> int:
         """How many deliveries wait or are under way, those not written yet included."""
         return self._unwritten + len(self.queue)
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when the one has waited here that has waited longest; one that is sent again begins anew."""
+        until = self.queue.first_until
+        return None if until is None else until - self.config.retry_for
 
     @property
     def idle(self) -> bool:
@@ -144,6 +151,7 @@ class Endpoint:
         else:
             status, asked = answer.status, answer.retry_after
             error = None if 200 <= status < 300 else _refusal(status)
+        self.attempts += 1
         delivery = evolve(
             delivery, attempts=delivery.attempts + 1, last_status=status, last_error=error and error[:500]
         )

@@ -51,6 +51,10 @@ class Outbox:
         """Whether it is not stored yet."""
         return delivery in self._new
 
+    def new_since(self, endpoint: str) -> float | None:
+        """When the oldest for *endpoint* was made that is not stored yet."""
+        return next((each.created for each in self._new.values() if each.endpoint == endpoint), None)
+
     def unwritten(self, delivery: str) -> Delivery | None:
         """The one with that id as it is to be stored; None if the database has its newest state."""
         return self._changed.get(delivery) or self._new.get(delivery)

@@ -44,6 +44,11 @@ class Queue:
     def __contains__(self, delivery: str) -> bool:
         return delivery in self._items
 
+    @property
+    def first_until(self) -> float | None:
+        """The earliest *until* of all; None where nothing waits."""
+        return min((item.until for item in self._items.values()), default=None)
+
     def put(self, delivery: Delivery, stream: str, until: float, *, in_line: bool = True) -> None:
         """Have *delivery* wait, *in_line* behind those of its *stream*. One that waits already is not put."""
         if delivery.id in self._items:

@@ -105,6 +105,13 @@ class Webhooks:
             for endpoint in self.endpoints.values():
                 nursery.start_soon(endpoint.run)
 
+    def waiting_since(self, endpoint: Endpoint) -> float | None:
+        """Since when the one has waited that has waited longest for *endpoint*; None if none does."""
+        return min(
+            (at for at in (endpoint.waiting_since, self.outbox.new_since(endpoint.name)) if at is not None),
+            default=None,
+        )
+
     @property
     def idle(self) -> bool:
         """Whether all is written, and no attempt is under way or could be made now."""

@@ -236,11 +236,14 @@ class _Receiver:
         gate = self._gate
         gate.hold_back(visitor.address)
         stream = self._admission.stream_of(key)
-        if stream is not None:
-            with self._one_handshake():
+        named = None
+        with self._one_handshake():
+            if stream is not None:
                 await gate.ask(stream, key, visitor.address)
+            else:
+                named = await gate.whose(key, visitor.address)
         try:
-            return self._admission.admit(key, visitor.remote, numbered=numbered, resume=resume)
+            return self._admission.admit(key, visitor.remote, stream=named, numbered=numbered, resume=resume)
         except PublishRefused as refusal:
             if refusal.code == REFUSED:
                 gate.failed(visitor.address)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+import trio
 from quart_trio import QuartTrio
 from structlog.testing import capture_logs
 
+from ingestd.control import bodies, events
 from ingestd.control.access import creates, scope, who
 from tests.auth.serving import TOKENS, Listener, give, listener
 
@@ -360,3 +363,38 @@ async def test_a_missing_token_is_no_guess(tmp_path: Path) -> None:
         for _ in range(10):
             assert (await made.ask("GET", "/v1/streams")).status_code == 401
         assert (await made.ask("GET", "/v1/streams", token=token)).status_code == 200
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_who_may_no_more_does_not_go_on_following(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body without end stops soon after its token was taken away; another one's goes on."""
+    monkeypatch.setattr(bodies, "RECHECK", 0.05)
+    monkeypatch.setattr(events, "HEARTBEAT", 0.05)
+    token = give(tmp_path, "ann", "read", expires=time.time() + 1.5 if how == "expired" else None)
+    other = give(tmp_path, "bob", "read")
+    async with listener(tmp_path, TOKENS) as made:
+
+        async def follow(shown: str) -> None:
+            asked = made.client.stream("GET", "/v1/events", headers={"Authorization": f"Bearer {shown}"})
+            async with asked as response, aclosing(response.aiter_raw()) as parts:
+                async for _ in parts:
+                    following.add(shown)
+            ended.append(shown)
+
+        following: set[str] = set()
+        ended: list[str] = []
+        async with trio.open_nursery() as nursery:
+            for shown in (token, other):
+                nursery.start_soon(follow, shown)
+            with trio.fail_after(10):
+                while len(following) < 2:  # noqa: ASYNC110  there is no event
+                    await trio.sleep(0.01)
+                lines = (tmp_path / "tokens").read_text().splitlines()
+                if how == "revoked":
+                    (tmp_path / "tokens").write_text(f"{lines[1]}\n")
+                while not ended:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert ended == [token]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +17,8 @@ from ingestd.auth import application
 from ingestd.auth.application import Application, ApplicationDown, Question
 from ingestd.config import Auth
 from tests.auth.serving import Answer, Server, http_server
+from tests.daemon.tools import AT_ONCE, COPY, MKV, browser_chunks, closed_with, connect, live
+from tests.support.daemon import Daemon, daemon
 
 KEY = "Sk_secret-0123456789"
 PUBLISH = Question("publish", "cam", "192.0.2.1", KEY)
@@ -188,3 +192,106 @@ async def test_questions_at_a_time_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         answering.set()
         assert len(down) == 5
         assert len(made.asked) <= 2
+
+
+# Whose key it is
+
+WHOSE = Question("publish", None, "192.0.2.1", KEY)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, b'{"stream": "cam"}', "cam"),
+        (200, b'{"stream": "cam", "more": [1]}', "cam"),
+        (403, b'{"stream": "cam"}', None),
+        (200, b"{}", ApplicationDown),
+        (200, b"", ApplicationDown),
+        (204, b"", ApplicationDown),
+        (200, b'["cam"]', ApplicationDown),
+        (200, b'{"stream": "../cam"}', ApplicationDown),
+        (200, b'{"stream": 1}', ApplicationDown),
+        (200, b'{"stream": "cam"}' + b" " * 70_000, ApplicationDown),
+        (200, b"[" * 60_000, ApplicationDown),
+        (500, b'{"stream": "cam"}', ApplicationDown),
+    ],
+)
+@pytest.mark.parametrize("when_down", ["deny", "allow"])
+async def test_whose_a_key_is(status: int, body: bytes, expected: Any, when_down: Any) -> None:
+    """The name that it says, or none; while it does not say, nobody is let in, whatever when_down says."""
+
+    async def answer(path: str, asked: bytes) -> Answer:
+        return status, {}, body
+
+    async with http_server(answer) as made, httpx.AsyncClient(trust_env=False) as http:
+        app = Application(Auth(url=made.url(), when_down=when_down), http)
+        if expected is ApplicationDown:
+            with pytest.raises(ApplicationDown), capture_logs() as logs:
+                await app.whose(WHOSE)
+            assert KEY not in str(logs)
+        else:
+            assert [await app.whose(WHOSE) for _ in range(2)] == [expected] * 2
+            assert made.questions == [{"action": "publish", "remote": "192.0.2.1", "key": KEY}]
+
+
+async def test_the_application_may_have_keys_of_its_own(tmp_path: Path) -> None:
+    """A key that is none of ours is the stream's that it names; a wrong one counts as a wrong one of ours."""
+
+    async def answer(path: str, body: bytes) -> Answer:
+        asked = json.loads(body)
+        if "stream" in asked:
+            return 204, {}, b""
+        stream = {"theirs": "cam", "lost": "nowhere"}.get(asked["key"])
+        return (200, {}, json.dumps({"stream": stream}).encode()) if stream else (403, {}, b"")
+
+    config = '[auth]\nurl = "{}"\nunknown_keys = "ask"\nfailures = "3/1h"\n'
+    config += 'cache = "0s"\ncache_refused = "0s"\n'
+    async with http_server(answer) as made:
+        with daemon(tmp_path, COPY + AT_ONCE + MKV, config=config.format(made.url())) as running:
+            async with live(running, browser_chunks(), key="theirs"):
+                await running.wait_until(lambda status: status["state"] == "live")
+            assert made.questions == [{"action": "publish", "remote": "127.0.0.1", "key": "theirs"}]
+            await running.wait_ended()
+            async with live(running, browser_chunks()):
+                await running.wait_until(lambda status: status["state"] == "live")
+            assert made.questions[-1]["stream"] == "cam"
+            await running.wait_ended()
+            codes = [await refused(running, key) for key in ("lost", "nobodys", "nobodys", "theirs")]
+            assert codes == [4401, 4401, 4401, 4429]
+            assert len(made.questions) == 5
+        assert "theirs" not in running.log.read_text()
+
+
+async def refused(running: Daemon, key: str) -> int | None:
+    async with connect(running, key) as publisher:
+        code, _ = await closed_with(publisher)
+        return code
+
+
+async def test_many_guesses_at_a_time_are_not_tried_for_the_price_of_one(tmp_path: Path) -> None:
+    """They are all under way before the first is known to be wrong: the right one among them is held back."""
+    thinking = trio.Event()
+
+    async def answer(path: str, body: bytes) -> Answer:
+        if json.loads(body)["key"] == "right":
+            await thinking.wait()
+            return 200, {}, b'{"stream": "cam"}'
+        return 403, {}, b""
+
+    config = '[auth]\nurl = "{}"\nunknown_keys = "ask"\nfailures = "3/1h"\n'
+    codes: list[int | None] = []
+    async with http_server(answer) as made:
+        with daemon(tmp_path, COPY + AT_ONCE + MKV, config=config.format(made.url())) as running:
+
+            async def guess(key: str) -> None:
+                codes.append(await refused(running, key))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(guess, "right")
+                with trio.fail_after(10):
+                    while not made.asked:  # noqa: ASYNC110  there is no event
+                        await trio.sleep(0.01)
+                for number in range(3):
+                    await guess(f"wrong{number}")
+                thinking.set()
+    assert codes == [4401, 4401, 4401, 4429]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -108,7 +110,8 @@ def signed(directory: Path) -> str:
 
 
 def path_of(made: Listener, expires: float = LATER, address: str | None = None) -> str:
-    return made.authority.playback_path("cam", expires, address)
+    assert made.authority.playback is not None
+    return f"/hls/cam/index.m3u8?token={made.authority.playback.sign('cam', expires, address)}"
 
 
 def frames(ffmpeg: str, url: str) -> subprocess.CompletedProcess[str]:
@@ -178,3 +181,56 @@ async def test_chromium_plays_a_signed_link(tmp_path: Path, ffmpeg: str) -> None
         tab = await browser.new_page(other.url())
         with trio.fail_after(40):
             assert await tab.evaluate(play % f"http://{made.address}{path_of(made)}") >= 5.9
+
+
+# Links that the API signs
+
+
+async def test_an_application_gets_links_for_its_viewers(tmp_path: Path, ffmpeg: str) -> None:
+    """One token for the playlist and the WebSocket; for its stream, its time and, if wanted, its client."""
+    make_hls(tmp_path, ffmpeg)
+    token = give(tmp_path, "app", "publish")
+    reader = give(tmp_path, "eve", "read")
+    async with listener(tmp_path, signed(tmp_path) + 'max_link = "2h"\n') as made:
+        link = "/v1/streams/cam/link"
+        assert (await made.ask("POST", link, reader, {})).status_code == 403
+        told = (await made.ask("POST", link, token, {"expires_in": 90})).json()
+        assert told["hls_url"] == f"http://{made.address}/hls/cam/index.m3u8?token={told['token']}"
+        assert urlsplit(told["watch_url"])[2:4] == ("/stream/watch/cam", f"token={told['token']}")
+        left = datetime.fromisoformat(told["expires"]).timestamp() - time.time()
+        assert 80 < left <= 90
+        assert (await made.ask("GET", told["hls_url"])).status_code == 200
+        assert (await made.ask("GET", told["hls_url"].replace("/cam/", "/other/"))).status_code == 403
+        for watcher, may in (("cam", True), ("other", False)):
+            assert await made.authority.may_watch(watcher, told["token"], HERE) is may
+        here = (await made.ask("POST", link, token, {"address": "127.0.0.1"})).json()
+        assert (await made.ask("GET", here["hls_url"])).status_code == 200
+        there = (await made.ask("POST", link, token, {"address": HERE})).json()
+        assert there["address"] == HERE
+        assert (await made.ask("GET", there["hls_url"])).status_code == 403
+        # What the status tells is the URL alone, and that it needs a link.
+        (playback,) = (await made.ask("GET", "/v1/streams/cam", token)).json()["playback"]
+        assert (playback["policy"], playback["url"]) == ("signed", here["hls_url"].partition("?")[0])
+        for body, said in (
+            ({"expires_in": 7201}, "expires_in: expected at most 7200 seconds (auth.max_link)"),
+            ({"expires_in": 0}, "expires_in"),
+            ({"address": "here"}, "address: expected an IP address"),
+            ({"stream": "x"}, "unknown key"),
+        ):
+            wrong = await made.ask("POST", link, token, body)
+            assert wrong.status_code == 422
+            assert said in wrong.json()["detail"]
+        assert (await made.ask("POST", "/v1/streams/none/link", token, {})).status_code == 404
+
+
+async def test_where_links_are_not_ours_to_sign(tmp_path: Path) -> None:
+    """Where everybody may watch it is the plain URL; where the application is asked, that has its own."""
+    token = give(tmp_path, "app", "publish")
+    async with listener(tmp_path, TOKENS) as made:
+        told = (await made.ask("POST", "/v1/streams/cam/link", token, {"address": HERE})).json()
+        assert (told["token"], told["expires"], told["address"]) == (None, None, None)
+        assert "?" not in told["hls_url"] + told["watch_url"]
+    asks = TOKENS + 'playback = "ask"\nurl = "http://127.0.0.1:9/"\n'
+    async with listener(tmp_path, asks) as made:
+        refused = await made.ask("POST", "/v1/streams/cam/link", token, {})
+        assert (refused.status_code, "tokens of its own" in refused.json()["detail"]) == (409, True)

@@ -161,6 +161,12 @@ def test_keys_of_targets_are_read_from_files(cli: Ingestd, tmp_path: Path) -> No
         (("update", "cam"), "nothing to change"),
         (("list", "--state", "sleeping"), "'sleeping' is not one of"),
         (("recordings", "--to", "x"), "--to says where --download goes"),
+        (("recordings", "--delete", "x", "--download", "x"), "--delete ID goes alone"),
+        (("create", "--mux-latency", "warp"), "'warp' is not one of"),
+        (("create", "--mux-window", "2"), "expected a duration"),
+        (("simulcast", "cam", "--add", "rtmps://x/app"), "--add URL and --key FILE go together"),
+        (("simulcast", "cam", "--add", "x", "--key", KEY), "the key itself is not to be an argument"),
+        (("simulcast", "cam", "--add", "x", "--key", "-", "--remove", "y"), "one at a time"),
         (("delte", "cam"), 'no command "delte", did you mean "delete"?'),
         (("restart", "cam"), "Missing argument 'SINK'"),
     ],
@@ -182,6 +188,12 @@ def test_wrong_usage(cli: Ingestd, args: tuple[str, ...], said: str) -> None:
         (("delete", "cam", "--yes"), "is declared in ingestd.toml: change it there"),
         (("stop", "cam"), "this stream is not live"),
         (("restart", "cam", "mkv"), "this stream is not live"),
+        (("create", "--mux-latency", "low"), "no sink of the pipeline is to have a live stream made"),
+        (("simulcast", "cam"), "has no live stream at Mux"),
+        (("simulcast", "cma"), 'did you mean "cam"?'),
+        (("link", "cma"), 'did you mean "cam"?'),
+        (("link", "cam", "--for", "8d"), "expected at most 604800 seconds (auth.max_link)"),
+        (("link", "cam", "--address", "here"), "address: expected an IP address"),
         (("stop", "cma"), 'has no stream "cma", did you mean "cam"?'),
         (("restart", "cma", "x"), 'has no stream "cma", did you mean "cam"?'),
         (("lsit",), 'has no stream "lsit", did you mean "list"?'),
@@ -259,6 +271,26 @@ def test_what_a_session_leaves(cli: Ingestd, running: Daemon, tmp_path: Path) ->
     told = cli.json("streams", "recordings", "--download", made["id"], "--to", tmp_path)
     assert told == made
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"show-{made['file']}", "show.mkv"]
+    for answer in ("n\n", ""):
+        said = cli.bad("streams", "recordings", "--delete", made["id"], text=answer)
+        assert f"Delete {made['file']} of stream show" in said
+        assert "nothing was deleted" in said
+    assert 'it needs "admin"' in cli.bad(
+        "streams", "recordings", "--delete", made["id"], "-y", token=TOKENS["publish"]
+    )
+    assert recorded.exists()
+    assert cli.good("streams", "recordings", "--delete", made["id"], "--yes", "--json") == ""
+    assert not recorded.exists()
+    assert cli.json("streams", "recordings", "show")["recordings"] == []
+    assert "no such recording" in cli.bad("streams", "recordings", "--delete", made["id"], "--yes")
+
+
+def test_where_everybody_may_watch_a_link_is_plain(cli: Ingestd) -> None:
+    """No token, and it does not expire; test_signed_links has the others."""
+    made = cli.json("streams", "link", "cam")
+    assert (made["token"], made["expires"]) == (None, None)
+    assert made["watch_url"].endswith("/stream/watch/cam")
+    assert "never: everybody may watch" in cli.good("streams", "link", "cam")
 
 
 def ended(listed: dict[str, Any]) -> list[dict[str, Any]]:

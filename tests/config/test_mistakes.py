@@ -110,6 +110,10 @@ MAIN = [
         'auth.playback: "ask" asks the application; expected its address in auth.url',
     ),
     (
+        '[auth]\nunknown_keys = "ask"',
+        'auth.unknown_keys: "ask" asks the application; expected its address in auth.url',
+    ),
+    (
         '[auth]\nplayback = "signed"',
         'auth.playback: "signed" needs auth.playback_key_file: a file with a key, which '
         '"openssl rand -hex 32" gives',

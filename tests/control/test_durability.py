@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ import trio
 
 from ingestd.registry.keys import digest
 from tests.control.conftest import MANY
-from tests.control.tools import acall, call, eventually, make, until
-from tests.daemon.tools import AT_ONCE, COPY, MKV, browser_chunks, live
+from tests.control.tools import Answer, acall, call, eventually, make, until
+from tests.daemon.tools import AT_ONCE, COPY, ENCODE, HLS, MKV, all_running, browser_chunks, card, live
 from tests.registry.tools import rows
 from tests.support.daemon import Daemon, daemon
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, running_postgres
 
 LONG = (pytest.mark.full, pytest.mark.timeout(400))
 CONFIG = MANY + '[database]\ntimeout = "300ms"\n'
@@ -222,3 +223,87 @@ async def test_without_the_database_nothing_is_promised(
             assert (after["state"], after["chunks"] > before["chunks"]) == ("live", True)
         assert (await acall(running, "GET", "/v1/streams/mine")).json["enabled"] is True
         await eventually(lambda: call(running, "POST", "/v1/streams", {}).status == 201)
+
+
+#: What is answered without the database; `{id}` is a recording's, `cam` is live.
+FROM_MEMORY = (
+    "GET /v1/streams", "GET /v1/streams/cam", "GET /v1/streams?state=live",
+    "GET /v1/streams/cam/thumbnail.jpg", "POST /v1/streams/cam/link", "GET /v1/pipelines", "GET /v1/logs",
+    "GET /v1/webhooks", "GET /metrics", "GET /healthz", "GET /readyz", "GET /internal/health",
+    "GET /internal/stream-status/cam", "GET /hls/cam/index.m3u8", "POST /v1/streams/cam/sinks/hls/restart",
+)  # fmt: skip
+NOT_NOW = (
+    "GET /v1/sessions", "GET /v1/sessions/20260101T000000.000Z", "GET /v1/streams/cam/sessions",
+    "GET /v1/recordings", "GET /v1/recordings/{id}", "GET /v1/recordings/{id}/file",
+    "DELETE /v1/recordings/{id}", "GET /v1/webhooks/deliveries", "GET /v1/webhooks/deliveries/x",
+    "POST /v1/webhooks/deliveries/x/redeliver", "POST /v1/streams", "POST /stream/create",
+    "PATCH /v1/streams/mine", "POST /v1/streams/mine/disable", "POST /v1/streams/mine/reset-key",
+    "DELETE /v1/streams/mine",
+)  # fmt: skip
+
+
+async def test_what_is_answered_while_the_database_is_gone(tmp_path: Path, ffmpeg: str) -> None:
+    """PostgreSQL stops: what runs is told and steered; the rest is 503, when to come again, and declared."""
+    with running_postgres() as server:
+        config = f'{MANY}[database]\ntimeout = "300ms"\nurl = "{server.new_database()}"\n'
+        pipeline = ENCODE + AT_ONCE + HLS + MKV
+        with daemon(tmp_path, pipeline, config=config, control='pipeline = "test"\n') as running:
+            make(running, name="mine")
+            async with live(running, await card(ffmpeg, 6)):
+                await running.wait_until(lambda s: len(s["sinks"]) == 2 and all_running(s))
+                await eventually(lambda: call(running, "GET", "/hls/cam/index.m3u8").status == 200)
+                await trio.to_thread.run_sync(server.stop)
+                for asked in FROM_MEMORY:
+                    assert (await ask(running, asked)).status == 200, asked
+                for asked in NOT_NOW:
+                    refused = await ask(running, asked)
+                    assert refused.problem["status"] == 503, asked
+                    assert refused.headers["Retry-After"] == "5"
+                    assert 503 in declared(running, asked), asked
+                assert "stream.ended" in await trio.to_thread.run_sync(told_of_its_end, running)
+            running.kill()
+            running.start_again()
+            running.wait_ready()
+            listed = call(running, "GET", "/v1/streams").json
+            assert ([each["name"] for each in listed["streams"]], listed["complete"]) == (["cam"], False)
+            unknown = call(running, "GET", "/v1/streams/mine")
+            assert (unknown.problem["status"], unknown.headers["Retry-After"]) == (503, "5")
+            server.start()
+            await eventually(lambda: call(running, "GET", "/v1/streams").json["complete"], within=40)
+            assert call(running, "GET", "/v1/streams/mine").status == 200
+
+
+def told_of_its_end(running: Daemon) -> str:
+    """What ``/v1/events`` tells up to the end of ``cam``, which is stopped."""
+    host, _, port = running.control.rpartition(":")
+    connection = HTTPConnection(host, int(port), timeout=20)
+    try:
+        connection.request("GET", "/v1/events?stream=cam")
+        lines = connection.getresponse()
+        assert call(running, "POST", "/v1/streams/cam/stop").status == 200
+        told = ""
+        while "event: stream.ended\n" not in told:
+            told += lines.readline().decode()
+        return told
+    finally:
+        connection.close()
+
+
+async def ask(running: Daemon, asked: str) -> Answer:
+    """*asked* is a method and a path."""
+    method, path = asked.replace("{id}", "a" * 24).split()
+    return await acall(running, method, path, {} if method in ("POST", "PATCH") else None)
+
+
+def declared(running: Daemon, asked: str) -> set[int]:
+    """The answers that the document has for it."""
+    method, path = asked.partition("?")[0].split()
+    paths = call(running, "GET", "/v1/openapi.json").json["paths"]
+    (found,) = (
+        operations
+        for template, operations in paths.items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        and method.lower() in operations
+        and (path.endswith("deliveries") == template.endswith("deliveries"))
+    )
+    return {int(status) for status in found[method.lower()]["responses"]}

@@ -63,8 +63,35 @@ async def test_a_recording_can_be_downloaded(running: Daemon) -> None:
     assert part.headers["Content-Range"] == f"bytes 100-199/{len(on_disk)}"
     assert call(running, "GET", path, Range=f"bytes={len(on_disk)}-").problem["status"] == 416
     assert call(running, "GET", path, If_None_Match=whole.headers["ETag"]).status == 304
+    assert call(running, "GET", path, If_Match='"other"').problem["status"] == 412
     head = call(running, "HEAD", path)
     assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(on_disk)))
+
+
+async def test_ranges_at_their_edges(running: Daemon) -> None:
+    """As RFC 9110 has them; what is none, or is meant for another file, is the whole."""
+    await published(running, "ranges")
+    (mkv,) = (
+        each for each in call(running, "GET", "/v1/recordings?stream=ranges").json["recordings"]
+        if each["sink"] == "mkv"
+    )  # fmt: skip
+    size, path = mkv["size"], f"/v1/recordings/{mkv['id']}/file"
+    etag = call(running, "HEAD", path).headers["ETag"]
+    for wanted, first, last in (
+        ("0-0", 0, 0), ("-1", size - 1, size - 1), (f"-{2 * size}", 0, size - 1), ("0-", 0, size - 1),
+        (f"{size - 1}-", size - 1, size - 1), ("7-" + "9" * 30, 7, size - 1),
+    ):  # fmt: skip
+        part = call(running, "GET", path, Range=f"bytes={wanted}")
+        assert (part.status, len(part.body)) == (206, last - first + 1), wanted
+        assert part.headers["Content-Range"] == f"bytes {first}-{last}/{size}"
+    for wanted in ("bytes=5-2", "bytes=0-0,2-3", "bytes=a-b", "bytes=", "items=0-1", "bytes=--1"):
+        assert call(running, "GET", path, Range=wanted).status == 200, wanted
+    assert call(running, "GET", path, Range=f"bytes={size}-").problem["status"] == 416
+    assert call(running, "GET", path, Range="bytes=0-5", If_Range=etag).status == 206
+    for other in ('"other"', f"W/{etag}", "Wed, 21 Oct 2099 07:28:00 GMT", "nonsense"):
+        assert call(running, "GET", path, Range="bytes=0-5", If_Range=other).status == 200, other
+    head = call(running, "HEAD", path, Range="bytes=0-5")
+    assert (head.status, head.headers["Content-Length"]) == (200, str(size))
 
 
 async def test_a_recording_can_be_removed(running: Daemon) -> None:

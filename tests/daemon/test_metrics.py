@@ -16,11 +16,25 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd.live.lag import BOUNDS, LoopLag
 from tests.daemon.tools import COPY, ENCODE, HLS, MKV, RAW, all_running, card, live, request
 from tests.support.daemon import Daemon, daemon
+from tests.support.processes import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*) ?\| (.+) \|$", re.MULTILINE)
 STREAM_STATES = {"idle", "connecting", "live", "interrupted", "ended", "failed"}
 CHILD_STATES = {"starting", "running", "backing_off", "stopped", "failed"}
+
+#: Who does not answer.
+OUTSIDE = """
+[[webhooks]]
+name = "app"
+url = "http://127.0.0.1:{port}/"
+secret_file = "webhook"
+allow_private = true
+[mux]
+token_id_file = "id"
+token_secret_file = "secret"
+api = "http://127.0.0.1:{port}"
+"""
 
 pytestmark = pytest.mark.usefixtures("no_processes_left")
 
@@ -64,7 +78,10 @@ def test_an_idle_daemon_tells_of_itself(tmp_path: Path) -> None:
 
 async def test_a_session_and_its_faults_are_told(tmp_path: Path, ffmpeg: str) -> None:
     """While it lives and after: the API's numbers, the killed encoder's restart, and no more fps."""
-    with daemon(tmp_path, ENCODE + RAW + MKV + HLS) as running:
+    for name in ("webhook", "id", "secret"):
+        (tmp_path / name).write_text("whsec_c2VjcmV0IGtleSBvZiBleGFjdGx5IDMyIGJ5dGVzISE=\n")
+    outside = OUTSIDE.format(port=free_port())
+    with daemon(tmp_path, ENCODE + RAW + MKV + HLS, config=outside) as running:
         async with live(running, await card(ffmpeg, 6)):
             status = await running.wait_until(lambda s: len(s["sinks"]) == 3 and all_running(s))
             os.kill(status["encoder"]["pid"], signal.SIGKILL)
@@ -78,6 +95,10 @@ async def test_a_session_and_its_faults_are_told(tmp_path: Path, ffmpeg: str) ->
         after = scrape(running)
 
     documented(during)
+    assert (value(during, "ingestd_webhook_pending", endpoint="app") or 0) > 0
+    assert (value(after, "ingestd_webhook_oldest_pending_age_seconds", endpoint="app") or 0) > 0
+    assert value(after, "ingestd_webhook_deliveries_total", endpoint="app", result="delivered") == 0
+    assert value(after, "ingestd_mux_requests_total", outcome="answered") == 0
     assert value(during, "ingestd_live_streams") == 1
     assert states(during, "ingestd_streams")["live"] == 1
     assert (value(during, "ingestd_encoder_fps", stream="cam") or 0) > 0

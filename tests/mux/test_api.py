@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import re
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from attrs import frozen
 
+from tests.cli.tools import Ingestd
 from tests.control.tools import Answer, acall
 from tests.daemon.tools import browser_chunks, live
 from tests.mux.tools import mux_config
@@ -42,6 +46,7 @@ stall_timeout = "1s"
 retry_failed_every = "500ms"
 [database]
 secret_key_file = "{seal}"
+timeout = "300ms"
 [mux]
 token_id_file = "{folder}/id"
 token_secret_file = "{folder}/secret"
@@ -131,6 +136,65 @@ async def test_the_life_of_a_stream_at_mux(tmp_path: Path, rtmp_server: RtmpServ
         assert home.fake.streams == {}
         log = "\n".join(str(event) for event in home.running.events())
         assert not re.search("fake-key|fake/token", log)
+
+
+async def test_mux_from_the_shell(tmp_path: Path, rtmp_server: RtmpServer) -> None:
+    """Options at create; simulcast targets added, listed, removed; keys come from files."""
+    key = "their-key-that-nobody-may-see"
+    (tmp_path / "key").write_text(f"{key}\n")
+    async with house(tmp_path, rtmp_server) as home:
+        cli = Ingestd(f"http://{home.running.control}")
+
+        async def good(*args: str | Path) -> Any:
+            return await trio.to_thread.run_sync(cli.json, "streams", *args)
+
+        made = await good("create", "studio", "--pipeline", "test", "--mux-latency", "reduced",
+                          "--mux-window", "1m", "--mux-playback", "signed")  # fmt: skip
+        (at_mux,) = home.fake.streams.values()
+        assert (at_mux["latency_mode"], at_mux["reconnect_window"]) == ("reduced", 60)
+        assert at_mux["playback_ids"][0]["policy"] == "signed"
+        for wrong in ("rtmps://[x/app", "rtmps:///app"):
+            refusal = {"url": wrong, "key": key}
+            refused = await home.ask("POST", "/v1/streams/studio/simulcast", refusal, 422)
+            assert refused["detail"].startswith("url: expected")
+        url = "rtmps://user:word@live.example.org/app/instance"
+        added = await good("simulcast", "studio", "--add", url, "--key", tmp_path / "key")
+        assert at_mux["simulcast_targets"][0]["stream_key"] == key
+        listed = await good("simulcast", "studio")
+        assert listed == {"simulcast": [added]}
+        assert (added["status"], added["url"]) == ("idle", "rtmps://live.example.org/app")
+        shown = await trio.to_thread.run_sync(cli.good, "streams", "simulcast", "studio")
+        assert added["id"] in shown
+        assert key not in f"{made}{listed}{shown}{home.running.log.read_text()}"
+        remove = partial(cli.good, "streams", "simulcast", "studio", "--remove", added["id"])
+        assert "is removed" in await trio.to_thread.run_sync(remove)
+        assert await good("simulcast", "studio") == {"simulcast": []}
+        home.fake.fault("GET .*", "status", status=503, times=50)
+        error = await trio.to_thread.run_sync(cli.bad, "streams", "simulcast", "studio")
+        assert "Mux answered 503" in error
+
+
+async def test_a_key_is_not_lost_to_who_hangs_up(tmp_path: Path, rtmp_server: RtmpServer) -> None:
+    """Mux's new key is stored, though nobody waits for the answer; without the database Mux is not asked."""
+    async with house(tmp_path, rtmp_server) as home:
+        await home.ask("POST", "/v1/streams", {"name": "studio", "pipeline": "test"}, 201)
+        (at_mux,) = home.fake.streams.values()
+        key = at_mux["stream_key"]
+        home.fake.fault("POST .*/reset-stream-key", "status", status=503, retry_after="1")
+        with pytest.raises(TimeoutError):
+            await acall(home.running, "POST", "/v1/streams/studio/reset-key", timeout=0.3)
+        with trio.fail_after(10):
+            while at_mux["stream_key"] == key:  # noqa: ASYNC110  there is no event
+                await trio.sleep(0.02)
+            while not home.running.events("stream_updated"):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        key = at_mux["stream_key"]
+        with sqlite3.connect(home.running.state_dir / "ingestd.db", isolation_level=None) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            await home.ask("POST", "/v1/streams/studio/reset-key", status=503)
+            other.execute("ROLLBACK")
+        other.close()
+        assert at_mux["stream_key"] == key
 
 
 async def test_what_cannot_be_made_is_not_there(tmp_path: Path, rtmp_server: RtmpServer) -> None:

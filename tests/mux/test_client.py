@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -361,6 +361,41 @@ async def test_a_date_is_a_time_to_come_back_at(tmp_path: Path) -> None:
         made = await mux.create(OPTIONS, "ours")
         fake.fault(f"GET {ONE}", status=503, retry_after=formatdate(0, usegmt=True))
         assert (await mux.get(made.id)).id == made.id
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "outcome"),
+    [
+        ("status", 503, "failed"), ("status", 408, "failed"), ("status", 429, "throttled"),
+        ("status", 401, "unauthorised"), ("status", 404, "refused"), ("status", 302, "failed"),
+        ("garbage", 0, "failed"), ("huge", 0, "failed"), ("hang", 0, "lost"), ("hang_up_after", 0, "lost"),
+    ],
+)  # fmt: skip
+async def test_each_request_is_counted_by_its_outcome(
+    tmp_path: Path, kind: Any, status: int, outcome: str
+) -> None:
+    """One that fails, then one that is answered: for Prometheus."""
+    async with client(tmp_path, timeout=0.2) as (fake, mux):
+        made = await mux.create(OPTIONS, "ours")
+        fake.fault(f"GET {ONE}", kind, status=status)
+        with suppress(MuxError):
+            await mux.get(made.id)
+        assert mux.outcomes[outcome] == 1  # type: ignore[index]
+        assert sum(mux.outcomes.values()) == len(fake.requests)
+
+
+async def test_what_is_not_reached_or_given_up_is_counted(tmp_path: Path, unused_port: int) -> None:
+    """Nobody listens; and a call that is cancelled under way."""
+    async with client(tmp_path) as (fake, mux):
+        fake.fault(".*", "hang")
+        with trio.move_on_after(0.2):
+            await mux.get("live-1")
+        assert {key: count for key, count in mux.outcomes.items() if count} == {"lost": 1}
+    config = mux_config(tmp_path, f"http://127.0.0.1:{unused_port}", max_retries=1)
+    async with MuxClient(config, jitter=lambda: 0) as mux:
+        with pytest.raises(MuxUnavailable):
+            await mux.get("live-1")
+        assert {key: count for key, count in mux.outcomes.items() if count} == {"unreachable": 2}
 
 
 Call = Callable[[MuxClient], Awaitable[LiveStream | None]]
