@@ -91,6 +91,9 @@ async def test_the_examples_run(tmp_path: Path) -> None:
 
 
 async def wait(page: Page, condition: str) -> None:
+    """Until the expression *condition* is true."""
     with trio.fail_after(20):
-        while not await page.evaluate(condition):
-            await trio.sleep(0.05)
+        await page.evaluate(
+            "new Promise(done => {"
+            f" const look = () => ({condition}) ? done() : setTimeout(look, 50); look(); }})"
+        )
