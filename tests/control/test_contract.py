@@ -104,7 +104,9 @@ async def test_pages_come_from_here_alone(path: str, tmp_path: Path) -> None:
         head = await made.ask("HEAD", path)
         again = await made.ask("GET", path, If_None_Match=answer.headers["ETag"])
     assert answer.status_code == 200
-    assert not re.search(r"https?://(?=[a-z0-9])(?!www\.w3\.org/2000/svg|127\.0\.0\.1|localhost)", answer.text)
+    assert not re.search(
+        r"https?://(?=[a-z0-9])(?!www\.w3\.org/2000/svg|127\.0\.0\.1|localhost)", answer.text
+    )
     assert not re.search(r"<script(?! (?:type=\"module\" )?src)|<style| style=| on\w+=\"", answer.text)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["Content-Length"] == str(len(answer.content))
