@@ -77,7 +77,7 @@ class Viewers:
     # unsent, in the kernel
     send_buffer: Bytes = field(default=128 * 2**10, validator=size_between("16KiB", "16MiB"))
     # of a plain HTTP request
-    patience: Seconds = field(default=10.0, validator=duration_between("100ms", "5m", zero="do not wait"))
+    patience: Seconds = field(default=10.0, validator=duration_between("100ms", "5m"))
 
 
 @frozen(slots=True, kw_only=True)

@@ -69,7 +69,7 @@ def blueprint(running: Streams, access: Access) -> Blueprint:
     @routes.blueprint.after_request
     async def for_any_page(response: Response) -> Response:
         response.headers["Access-Control-Allow-Origin"] = "*"
-        response.headers["Access-Control-Expose-Headers"] = "Content-Length, Content-Range, Date"
+        response.headers["Access-Control-Expose-Headers"] = "Content-Length, Content-Range, Date, ETag"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 

@@ -7,6 +7,7 @@ each viewer at once, without waiting; only for one whose socket is full a task w
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import structlog
@@ -41,7 +42,6 @@ class Relay:
     _session: Session | None = None
     _subscription: Subscription | None = None
     _news: list[dict[str, object]] = field(factory=list)
-    _clock_at: float = 0.0
     _count: int = 0
 
     @classmethod
@@ -114,6 +114,7 @@ class Relay:
 
     async def _relay(self, session: Session, hub: Hub) -> None:
         segmenter = Segmenter(session.id, session.started, hub, count=self._count)
+        told_at = -math.inf
         with hub.subscribe("skip") as subscription:
             self._subscription = subscription
             if session.state is StreamState.INTERRUPTED:
@@ -126,25 +127,26 @@ class Relay:
                 except trio.EndOfChannel:
                     return
                 for message in segmenter.messages(batch):
-                    self._publish(message)
+                    self.publish(message)
                 self._count = segmenter.count
-                if (now := trio.current_time()) - self._clock_at >= CLOCK:
-                    self._clock_at = now
+                if (now := trio.current_time()) - told_at >= CLOCK:
+                    told_at = now
                     wall = time.time() - (now - batch.arrival)
                     self._tell({"type": "clock", "time": segmenter.newest, "wall": round(wall * 1000)})
 
-    def _publish(self, message: Message) -> None:
+    def publish(self, message: Message) -> None:
+        """Add *message* to the ring, and write it to all who are up to it."""
         self.ring.append(message)
         for viewer in tuple(self.viewers):
             if not viewer.busy:
-                viewer.pump()
+                viewer.offer(message)
 
     # What viewers are told
 
     def _tell(self, told: dict[str, object], *, ends: bool = False) -> None:
         """Tell all viewers, each behind what it has still to get."""
         frame = text_frame(json.dumps(told))
-        self._publish(Message(frame, 0, trio.current_time(), ends=ends))
+        self.publish(Message(frame, 0, trio.current_time(), ends=ends))
 
     def _tell_in_order(self, told: dict[str, object]) -> None:
         """Tell all viewers, behind the frames that came before."""

@@ -112,7 +112,7 @@ class Viewer:
     """Writes to *socket* what its ring has, and what it is told itself, in whole frames.
 
     *nursery* is the connection's: it gets a task while the socket is full, and is cancelled by `end`. The
-    connection calls `pump` after it has told something, and looks at *busy* and *drained_at*.
+    connection looks at *busy* and *drained_at*.
     """
 
     socket: trio.socket.SocketType
@@ -193,27 +193,42 @@ class Viewer:
 
     # Writing
 
+    def offer(self, message: Message) -> None:
+        """Write *message*, the newest of its ring; for one that is not `busy`: it has all before it."""
+        if message.init is self.init and not self._awaits_start:
+            self._cursor += 1
+            self._expected = message.first + message.frames, message.time
+            self._write(self.coding.media(message))
+        else:
+            self.pump()
+
     def pump(self) -> None:
         """Write what there is, as far as the socket takes it; a task writes the rest."""
         while data := self._rest or self._next():
-            try:
-                taken = os.write(self.socket.fileno(), data)
-            except BlockingIOError:
-                taken = 0
-            except OSError:
-                self.lost, self._rest = True, b""
-                self.nursery.cancel_scope.cancel()
+            if not self._write(data):
                 return
-            self.sent += taken
-            if taken < len(data):
-                self._rest = memoryview(data)[taken:]
-                if not self.busy:
-                    self.busy, self.drained_at = True, trio.current_time()
-                    self.nursery.start_soon(self._catch_up)
-                return
-            self._rest = b""
         if self.over:
             self.nursery.cancel_scope.cancel()
+
+    def _write(self, data: Data) -> bool:
+        """Write *data*; False if the socket did not take all of it, or is gone."""
+        try:
+            taken = os.write(self.socket.fileno(), data)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            self.lost, self._rest = True, b""
+            self.nursery.cancel_scope.cancel()
+            return False
+        self.sent += taken
+        if taken == len(data):
+            self._rest = b""
+            return True
+        self._rest = memoryview(data)[taken:]
+        if not self.busy:
+            self.busy, self.drained_at = True, trio.current_time()
+            self.nursery.start_soon(self._catch_up)
+        return False
 
     async def _catch_up(self) -> None:
         while self._rest:

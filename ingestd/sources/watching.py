@@ -96,7 +96,7 @@ class Watching:
                 raise _as_status(refusal)
             await _PlainViewer(self, stream, asked, remote).run()
         else:
-            await stream.send_all(_accepted(asked.nonce, asked.subprotocol))
+            await stream.send_all(accepted(asked.nonce, asked.subprotocol))
             await _SocketViewer(self, stream, asked, remote).run(refusal)
 
     async def _refusal(self, asked: WatchRequest, address: str) -> WatchRefused | None:
@@ -129,7 +129,9 @@ class _Connection:
         return Viewer(self.stream.socket, nursery, coding, self.asked.stream, self.remote, kind)
 
     def left(self, gone: _Gone) -> None:
-        """Log the end of a viewer that had joined."""
+        """Log the end of a viewer that had joined; the kernel keeps nothing for one that is dead."""
+        if gone.code == _HALF_OPEN:
+            reset_on_close(self.stream)
         log.info(
             "viewer_left", stream=self.asked.stream, remote=self.remote, kind=self.viewer.kind, by=gone.by,
             code=gone.code, reason=gone.reason, seconds=round(trio.current_time() - self.began, 1),
@@ -310,7 +312,7 @@ class _PlainViewer(_Connection):
         return _Gone("network", _HALF_OPEN, "half-open")
 
 
-def _accepted(nonce: bytes, subprotocol: str | None) -> bytes:
+def accepted(nonce: bytes, subprotocol: str | None) -> bytes:
     """The answer to a handshake (RFC 6455, section 4.2.2)."""
     lines = [
         "HTTP/1.1 101 Switching Protocols",

@@ -14,7 +14,7 @@ MAIN = [
     (
         "[zzz]\n",
         "zzz: unknown key; known: auth, control, database, ffmpeg, hub, ingest, journal, log, mux, notify, "
-        "pipelines, shutdown, storage, streams, supervisor, webhooks",
+        "pipelines, shutdown, storage, streams, supervisor, viewers, webhooks",
     ),
     ('[ingest]\nBind = "x"', 'ingest.Bind: unknown key, did you mean "bind"?'),
     ('[storage]\nwhere = "x"', "storage.where: unknown key; known: state_dir"),

@@ -7,6 +7,7 @@ on command (gaps, silence, sudden ends).
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import cache, partial
@@ -113,14 +114,16 @@ class Viewer:
             if sent >= ms:
                 return
 
-    def skip(self, ms: int) -> None:
-        """Leave the next *ms* out; what comes then is no random access point unless a round begins."""
-        self.segment(ms)
+    async def send_sound(self, ms: int) -> None:
+        """So many ms of the sound, at once, and nothing of the picture."""
+        assert self._media is not None
+        assert self._muxer is not None
+        sound = {track.number for track in self._media.tracks if track.kind is Kind.AUDIO}
+        frames = [f for f in self._media.frames if f.track in sound and f.timestamp < ms * NS_PER_MS]
+        await self.socket.send_message(self._muxer.mux(frames))
 
     async def stay(self) -> None:
         """Send on in real time, with clocks, until the viewer goes."""
-        import time
-
         while True:
             await self.say("clock", time=self.time, wall=round(time.time() * 1000))
             await self.send(1000)
@@ -131,10 +134,14 @@ Play = Callable[[Viewer], Awaitable[None]]
 
 @define(eq=False)
 class FakeWatch:
-    """Where it listens, and how often it was connected to."""
+    """Where it listens, and the *paths* that it was asked for: one a connection."""
 
     url: str
-    connections: int = 0
+    paths: list[str] = field(factory=list)
+
+    @property
+    def connections(self) -> int:
+        return len(self.paths)
 
 
 @asynccontextmanager
@@ -145,7 +152,7 @@ async def fake_watch(play: Play) -> AsyncIterator[FakeWatch]:
     async def handle(request: WebSocketRequest) -> None:
         offered = request.proposed_subprotocols
         socket = await request.accept(subprotocol=offered[0] if offered else None)
-        made.connections += 1
+        made.paths.append(request.path)
         with suppress(ConnectionClosed):
             await play(Viewer(socket, request.path, made.connections))
 

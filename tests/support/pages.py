@@ -29,7 +29,7 @@ async def _answer(page: Path, stream: trio.SocketStream) -> None:
         if not data:
             return
         request += data
-    wanted = request.split()[1].decode("latin-1")
+    wanted = request.split()[1].decode("latin-1").partition("?")[0]
     files = {"/": page, **{f"/{script.name}": script for script in page.parent.glob("*.js")}}
     files |= {f"/lib/{module.name}": module for module in LIBRARY.glob("*.js")}
     file = files.get(wanted) if request.startswith(b"GET ") else None

@@ -132,7 +132,7 @@ const WORDS = {
   may_not_watch: ["The server does not let you watch this stream.", "Ask for a new link; tokens expire."],
   no_such_stream: ["There is no such stream.", "Check the address."],
   too_many_viewers: ["The stream has as many viewers as the server takes.", "Nothing: it is tried again."],
-  too_many_tokens: ["Too many wrong tokens came from here.", "Wait a few minutes, then reload the page."],
+  too_many_tokens: ["Too many wrong tokens came from here.", "Ask for a new link; it is tried again in a while."],
   unplayable: [
     "The server has this stream in no format that a browser plays.",
     "Publish H.264, VP8, VP9 or AV1, or add an HLS sink to the pipeline.",

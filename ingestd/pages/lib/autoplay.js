@@ -31,8 +31,8 @@ export class Autoplay {
     } catch (error) {
       const refused = error instanceof DOMException && error.name === "NotAllowedError";
       if (refused && this.#video.muted) return this.#warn(problem("autoplay_refused"));
-      this.wanted = true; // without sound; or another load has come between
-      if (!refused || this.#video.muted) return;
+      this.wanted = true; // without sound; or later, if another load has come between
+      if (!refused) return;
       this.#video.muted = true;
       this.#warn(problem("autoplay_muted"));
       await this.attempt();

@@ -6,9 +6,9 @@
 const TOUCH_S = 0.05;
 /** So close to the end of a range playback stands, though data comes after a gap. */
 const BRINK_S = 0.15;
-/** Further behind than this it jumps: at a tenth more speed it would take a minute to catch up. */
+/** Further behind than this it jumps: to catch up would take longer than anybody waits. */
 const FAR_S = 4;
-const FASTEST = 1.1;
+const FASTEST = 1.2;
 const SLOWEST = 0.95;
 const SLACK_S = 0.2;
 /** The mean of what is buffered follows in about so many seconds. */

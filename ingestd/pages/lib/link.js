@@ -105,6 +105,15 @@ export class Link {
   }
 }
 
+/**
+ * What an address was refused with. The words of the error are left out: they have the address, which may have
+ * a key.
+ * @param {unknown} error
+ */
+export function nameOf(error) {
+  return error instanceof Error ? error.name : "";
+}
+
 /** @param {string} text @returns {({type: string} & Record<string, any>) | null} */
 function parse(text) {
   try {

@@ -20,7 +20,7 @@ export class NativeHls {
    * @param {HTMLVideoElement} video
    * @param {string} url
    * @param {{state: (state: "waiting" | "buffering" | "playing" | "ended") => void,
-   *   waiting: (details: string) => void, play: () => void}} host
+   *   waiting: (details: string) => void, loading: () => void}} host
    */
   constructor(video, url, host) {
     this.#video = video;
@@ -42,8 +42,8 @@ export class NativeHls {
   }
 
   #load() {
+    this.#host.loading();
     this.#video.src = this.#url;
-    this.#host.play();
   }
 
   /** Most likely there is no playlist yet. */

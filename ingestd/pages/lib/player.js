@@ -2,12 +2,13 @@
 
 import { problem } from "./advice.js";
 import { Autoplay } from "./autoplay.js";
+import { Clock } from "./clock.js";
 import { excess, LiveEdge } from "./edge.js";
 import { Emitter } from "./emitter.js";
 import { MediaBuffer, mediaSource, rangesOf } from "./mediabuffer.js";
 import { NativeHls, playsHls } from "./native.js";
 import { Progress } from "./progress.js";
-import { Watching } from "./watching.js";
+import { Watching, withToken } from "./watching.js";
 
 /** @typedef {import("./advice.js").Problem} Problem */
 
@@ -58,8 +59,6 @@ const TICK_MS = 200;
 const STATISTICS_MS = 1000;
 /** A server that says nothing for so long while something plays is gone: `clock` comes every 2 s. */
 const SILENCE_MS = 12_000;
-const CLOCK_MS = 10_000;
-const REPAIRS = 4;
 
 /** @extends {Emitter<PlayerEvents>} */
 export class Player extends Emitter {
@@ -89,12 +88,14 @@ export class Player extends Emitter {
   #listening = null;
   #media = "";
   #session = "";
-  /** @type {{time: number, at: number} | null} */
-  #clock = null;
+  #clock = new Clock();
   #flowing = false;
+  /** The next data is an init segment. */
+  #heading = false;
+  /** There was data after it. */
+  #fed = false;
   #skipped = 0;
   #jumps = 0;
-  #repairs = 0;
   #started = 0;
   /** @type {number | null} */
   #firstFrame = null;
@@ -156,7 +157,7 @@ export class Player extends Emitter {
     if (!["idle", "ended", "failed", "unsupported"].includes(this.#state) || this.#timers.length) return;
     this.#started = performance.now();
     this.#firstFrame = null;
-    this.#repairs = 0;
+    this.#progress = new Progress();
     this.#autoplay.wanted = true;
     this.#session = "";
     this.#listening = new AbortController();
@@ -201,13 +202,14 @@ export class Player extends Emitter {
   #discard() {
     this.#buffer?.close();
     this.#buffer = null;
+    this.#fed = false;
   }
 
   /** @param {{type: string} & Record<string, any>} message */
   #told(message) {
     if (message.type === "init") this.#init(/** @type {any} */ (message));
     else if (message.type === "waiting") this.#wait(message.state);
-    else if (message.type === "clock") this.#clock = { time: message.time, at: performance.now() };
+    else if (message.type === "clock") this.#clock.tell(message.time, performance.now());
     else if (message.type === "skipped") this.#tooSlow(message.frames);
     else if (message.type === "interrupted") this.#turn("interrupted");
     else if (message.type === "resumed") this.#turn("buffering");
@@ -227,10 +229,10 @@ export class Player extends Emitter {
       broken: why => this.#broken(why),
     });
     this.#buffer.init(media, time, session !== this.#session);
-    if (session !== this.#session) this.#clock = null;
+    if (session !== this.#session) this.#clock.reset();
     this.#media = media;
     this.#session = session;
-    this.#flowing = true;
+    this.#flowing = this.#heading = true;
     if (this.#state !== "playing") this.#turn("buffering");
     this.emit("init", { media, session, live });
   }
@@ -247,6 +249,8 @@ export class Player extends Emitter {
     if (!this.#buffer) return;
     if (this.#state === "interrupted") this.#turn("buffering");
     this.#edge.arrived(performance.now());
+    this.#fed = !this.#heading;
+    this.#heading = false;
     this.#buffer.append(data);
   }
 
@@ -279,14 +283,15 @@ export class Player extends Emitter {
       else if (video.playbackRate !== course.rate) video.playbackRate = course.rate;
       const surplus = excess(video.currentTime, ranges);
       if (surplus) this.#buffer.remove(surplus);
-      this.#autoplay.attempt();
     }
+    if (video.readyState >= video.HAVE_CURRENT_DATA && !video.error) this.#autoplay.attempt();
     const ahead = this.#ahead();
     const { stalled, stuck } = this.#progress.look(now, {
       at: video.currentTime,
       paused: this.#autoplay.paused,
       flowing: this.#flowing,
       ahead,
+      blank: this.#fed && video.readyState < video.HAVE_CURRENT_DATA,
     });
     if (stalled) this.#edge.stalled(now);
     if (stuck) this.#repair();
@@ -315,28 +320,31 @@ export class Player extends Emitter {
     this.#tick();
   }
 
-  /** Data is there, and does not play: nudge it, then set everything up again. */
+  /** Data is there, and does not play. */
   #repair() {
     const [range] = this.#buffer?.ranges ?? [];
-    this.#repairs += 1;
-    if (this.#repairs % 2 && range) {
-      this.#jump(Math.max(range[0], this.#video.currentTime + 0.1), "gap");
-      this.#autoplay.wanted = true;
-      return;
-    }
-    this.#broken("it does not play");
+    const what = this.#progress.remedy(performance.now(), !range);
+    if (what === "nudge") this.#jump(Math.max(range[0], this.#video.currentTime + 0.1), "gap");
+    this.#remedy(what, "it does not play");
   }
 
   /** @param {string} why */
   #broken(why) {
     if (this.#native || !this.#timers.length) return;
-    this.#repairs += 1;
-    const details = this.#video.error?.message || why;
-    if (this.#repairs > REPAIRS) return this.#fallBack(problem("video_failed", details));
-    this.emit("warning", problem("not_ready", details));
+    this.#remedy(this.#progress.remedy(performance.now(), true), this.#video.error?.message || why);
+  }
+
+  /**
+   * @param {"nudge" | "renew" | "give up"} what
+   * @param {string} why
+   */
+  #remedy(what, why) {
+    if (what === "give up") return this.#fallBack(problem("video_failed", why));
+    this.#autoplay.wanted = true;
+    if (what === "nudge") return;
+    this.emit("warning", problem("not_ready", why));
     this.#discard();
     this.#session = "";
-    this.#autoplay.wanted = true;
     this.#watching?.renew("the video is set up again");
   }
 
@@ -354,8 +362,8 @@ export class Player extends Emitter {
     this.#media = "application/vnd.apple.mpegurl";
     this.#native = new NativeHls(this.#video, this.#hls, {
       state: state => this.#turn(state),
+      loading: () => (this.#autoplay.wanted = true),
       waiting: details => this.emit("warning", problem("hls_failed", details)),
-      play: () => this.#autoplay.attempt(),
     });
   }
 
@@ -373,12 +381,10 @@ export class Player extends Emitter {
     return last ? last[1] - Math.max(this.#video.currentTime, ranges[0][0]) : 0;
   }
 
-  /** ms from the server's receipt of what is shown now. */
   #behind() {
-    const [now, at] = [performance.now(), this.#video.currentTime];
-    if (!this.#clock || !this.#buffer || now - this.#clock.at > CLOCK_MS || at < this.#buffer.begun) return null;
-    const newest = this.#clock.time + now - this.#clock.at;
-    return Math.max(0, Math.round(newest - 1000 * (at - this.#buffer.offset)));
+    const [buffer, at] = [this.#buffer, this.#video.currentTime];
+    if (!buffer || at < buffer.begun) return null;
+    return this.#clock.behind(1000 * (at - buffer.offset), performance.now());
   }
 
   /** @param {PlayerState} state @param {Problem | null} [cause] @param {number | null} [retryIn] ms */
@@ -389,10 +395,4 @@ export class Player extends Emitter {
     this.#cause = cause;
     this.emit("statechange", { state, cause, retryIn });
   }
-}
-
-/** @param {string} url @param {string | undefined} token */
-function withToken(url, token) {
-  if (!token || /[?&]token=/.test(url)) return url;
-  return `${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`;
 }

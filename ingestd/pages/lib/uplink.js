@@ -5,7 +5,7 @@
 
 import { problem } from "./advice.js";
 import { Backoff } from "./backoff.js";
-import { Link } from "./link.js";
+import { Link, nameOf } from "./link.js";
 import { chunkMessage, ending, pieces, SUBPROTOCOL } from "./protocol.js";
 
 /** @typedef {import("./advice.js").Problem} Problem */
@@ -100,7 +100,7 @@ export class Uplink {
         closed: (code, reason) => this.#lost(code, reason),
       });
     } catch (error) {
-      this.#fail(problem("bad_address", String(error)));
+      this.#fail(problem("bad_address", nameOf(error)));
     }
   }
 
@@ -265,12 +265,20 @@ export class Uplink {
   }
 }
 
-const PREFIX = "ingestd.resume:";
+/**
+ * Where a URL's session is kept. The URL may have the key in it, so it is not itself the name (FNV-1a).
+ * @param {string} url
+ */
+function placeOf(url) {
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(url)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return `ingestd.resume:${hash.toString(16)}`;
+}
 
 /** @param {string} url @returns {import("./protocol.js").Resume | null} */
 function recall(url) {
   try {
-    return JSON.parse(sessionStorage.getItem(PREFIX + url) ?? "null");
+    return JSON.parse(sessionStorage.getItem(placeOf(url)) ?? "null");
   } catch {
     return null; // a page without storage, or somebody else's words
   }
@@ -279,8 +287,8 @@ function recall(url) {
 /** @param {string} url @param {import("./protocol.js").Resume | null} resume */
 function remember(url, resume) {
   try {
-    if (resume) sessionStorage.setItem(PREFIX + url, JSON.stringify(resume));
-    else sessionStorage.removeItem(PREFIX + url);
+    if (resume) sessionStorage.setItem(placeOf(url), JSON.stringify(resume));
+    else sessionStorage.removeItem(placeOf(url));
   } catch {
     // a page without storage: a reload begins anew
   }

@@ -2,7 +2,7 @@
 
 import { problem } from "./advice.js";
 import { Backoff } from "./backoff.js";
-import { Link } from "./link.js";
+import { Link, nameOf } from "./link.js";
 
 /** @typedef {import("./advice.js").Problem} Problem */
 
@@ -26,10 +26,11 @@ const ENDINGS = {
   4404: ["stop", "no_such_stream"],
   4415: ["stop", "unplayable"],
   4423: ["stop", "disabled"],
-  4429: ["stop", "too_many_tokens"],
+  4429: ["again", "too_many_tokens"],
 };
 
-const LATER_MS = 4000;
+/** How long to wait at least after a code that says: later. */
+const LATER_MS = new Map([[1013, 4000], [4429, 60_000]]);
 /** A connection that did not last so long is not made again at once. */
 const STEADY_MS = 5000;
 
@@ -73,7 +74,7 @@ export class Watching {
       });
     } catch (error) {
       this.close();
-      this.#host.failed(problem("bad_address", String(error)));
+      this.#host.failed(problem("bad_address", nameOf(error)));
     }
   }
 
@@ -119,7 +120,7 @@ export class Watching {
       this.close();
       return this.#host.failed(why);
     }
-    const wait = this.#backoff.next(close === 1013 ? LATER_MS : 0);
+    const wait = this.#backoff.next(LATER_MS.get(close));
     this.#waiting = true;
     this.#timer = setTimeout(() => this.connect(), wait);
     this.#host.lost(why, wait);
@@ -129,4 +130,10 @@ export class Watching {
   #common(close) {
     return close >= 4000 ? "refused" : this.#opened ? "connection_lost" : "unreachable";
   }
+}
+
+/** @param {string} url @param {string | undefined} token */
+export function withToken(url, token) {
+  if (!token || /[?&]token=/.test(url)) return url;
+  return `${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`;
 }
