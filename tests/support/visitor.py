@@ -71,6 +71,16 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
+def another(browser: Browser) -> Iterator[Browser]:
+    """A second Chromium beside *browser*."""
+    made = browser.browser_type.launch(executable_path=program("chromium"), args=_ARGS)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
 def visitor(
     browser: Browser,
     base: str,
@@ -105,7 +115,8 @@ def overflow(page: Page) -> list[str]:
     """What on *page* is wider than the screen."""
     found: list[str] = page.evaluate(
         """() => document.documentElement.scrollWidth <= innerWidth ? []
-        : [...document.querySelectorAll('body *')].filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
+        : [...document.querySelectorAll('body *')]
+            .filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
             .map((each) => each.outerHTML.slice(0, 120))"""
     )
     return found

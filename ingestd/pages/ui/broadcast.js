@@ -163,12 +163,13 @@ function begin(stream) {
     url: address, key: pasted(), stream, bitrate: BITRATES[quality.value], lowLatency: short.checked, name: "broadcast page",
   });
   publisher.on("statechange", ({ state, cause, retryIn }) => turned(state, cause, retryIn));
-  publisher.on("hello", ({ stream: name }) => share(name));
+  publisher.on("hello", ({ stream: name }) => { void share(name); });
   publisher.on("warning", warn);
   publisher.on("error", (problem) => {
-    if (problem.code === "unknown_key") complain(note("bad", problem.text, problem.advice));
+    if (problem.code !== "unknown_key") return;
+    complain(note("bad", "No stream here has this key."));
+    get("sharing").hidden = true;
   });
-  get("numbers").hidden = false;
   // What it fails with comes as an event.
   publisher.start().catch(() => {});
 }
@@ -182,6 +183,7 @@ function turned(state, cause, retryIn) {
   say(shown, badge);
   shown.className = `badge ${kind}`;
   if (state === "live") began ||= Date.now();
+  get("numbers").hidden = !began;
   const said = cause && state !== "live" ? [cause.text, cause.advice] : [];
   const again = retryIn && retryIn >= 1000 ? `Next try in ${Math.round(retryIn / 1000)} s.` : "";
   stateNote.className = `note ${look}`;
@@ -263,12 +265,15 @@ const link = get("link", HTMLInputElement);
 copyable(link, get("copy-link", HTMLButtonElement));
 
 /** @param {string} name of the stream that is, or will be, sent */
-function share(name) {
-  link.value = new URL(`watch/${name}`, base).href;
+async function share(name) {
+  const plain = new URL(`watch/${name}`, base).href;
+  // For a member of ours the daemon signs one.
+  const told = signed && may(me, "read") ? await call("GET", `v1/playback/${name}`).catch(() => null) : null;
+  link.value = told?.page ?? plain;
   get("open-link", HTMLAnchorElement).href = link.value;
-  say(get("link-hint"), signed
-    ? "Viewers need a token in the link: whoever runs the daemon gives those out."
-    : "Whoever has it can watch.");
+  say(get("link-hint"), !signed ? "Whoever has it can watch."
+    : told ? "Whoever has it can watch, for twelve hours."
+      : "Viewers need a token in the link: whoever runs the daemon gives those out.");
   get("sharing").hidden = false;
 }
 
@@ -277,7 +282,7 @@ function share(name) {
 streams.addEventListener("change", () => {
   const option = streams.selectedOptions[0];
   get("renew").hidden = !option.value || option.dataset.declared === "true" || !may(me, "admin");
-  if (option.value) share(option.value);
+  if (option.value) void share(option.value);
   else get("sharing").hidden = true;
 });
 
@@ -312,15 +317,13 @@ async function offer() {
 
 async function open() {
   const given = takeOver();
-  if (given) {
-    key.value = given.key;
-    share(given.stream);
-  }
+  if (given) key.value = given.key;
   const entered = await enter();
   me = entered.me;
   address = entered.daemon.publish;
   signed = entered.daemon.playback !== "open";
   settle();
+  if (given) void share(given.stream);
   if (may(me, "read")) await offer();
   const wanted = given?.stream ?? new URLSearchParams(location.hash.slice(1)).get("stream") ?? "";
   if (wanted && [...streams.options].some((option) => option.value === wanted)) {

@@ -91,6 +91,7 @@ async function run() {
   judge("", "Tidying up …");
   const left = await running.clear();
   check = null;
+  get("picture").hidden = true;
   const failed = results.filter(({ outcome }) => outcome === "failed");
   if (running.stopped) judge("warn", "Stopped.", left);
   else if (failed.length) judge("bad", failed.length === 1 ? `${failed[0].step.title} failed.` : `${failed.length} steps failed.`, left || "Causes and cures are below.");

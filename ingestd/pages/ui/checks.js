@@ -19,6 +19,9 @@ export class Fault extends Error {
   }
 }
 
+/** Always the same, so that playlists, which stay, do not pile up. */
+const NAME = "check";
+const TITLE = "Check";
 const SOON = 15_000;
 const LATER = 30_000;
 const LOG = "Look at `ingestd logs` on the server.";
@@ -63,7 +66,7 @@ export class Check {
       { id: "init", title: "Init segment", run: () => this.#init(), needs: published },
       { id: "ffmpeg", title: "FFmpeg", run: () => this.#ffmpeg(), needs: ["init"] },
       ...this.sinks.map(({ name, type }) => ({
-        id: `sink-${name}`, title: `Sink ${name}${name === type ? "" : ` (${type})`}`, run: () => this.#sink(name), needs: ["init"],
+        id: `sink-${name}`, title: `Sink ${name}${name === type ? "" : ` (${type})`}`, run: () => this.#sink(name), needs: ["ffmpeg"],
       })),
       { id: "playback", title: "Playback", run: () => this.#play(), needs: ["init"] },
       { id: "video", title: "Video element", run: () => this.#watch(), needs: ["playback"] },
@@ -86,12 +89,17 @@ export class Check {
     this.#card?.close();
     if (!this.#stream) return "";
     try {
-      await this.#until(SOON, async () => {
-        const { state } = await this.#status();
-        return state === "idle" || state === "ended" || state === "failed" ? true : null;
-      }, true).catch(() => {});
-      const { recordings } = await call("GET", `v1/recordings?stream=${this.#stream}`);
-      for (const { id } of recordings) await call("DELETE", `v1/recordings/${id}`);
+      const last = await this.#until(SOON, async () => {
+        const found = await this.#status();
+        return ["idle", "ended", "failed"].includes(found.state) ? found : null;
+      }, true).catch(() => null);
+      // What a session has recorded is listed a little after it has ended.
+      const recorded = last?.sinks.filter(({ type, sent_frames: frames }) => type === "file" && frames > 0).length ?? 0;
+      const found = await this.#until(SOON, async () => {
+        const { recordings } = await call("GET", `v1/recordings?stream=${this.#stream}&finished=true`);
+        return recordings.length >= recorded ? recordings : null;
+      }, true).catch(() => []);
+      for (const { id } of found) await call("DELETE", `v1/recordings/${id}`);
       await call("DELETE", `v1/streams/${this.#stream}`);
       this.#stream = "";
       return "";
@@ -127,18 +135,29 @@ export class Check {
   }
 
   async #create() {
-    const name = `check-${[...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
     try {
-      const made = await call("POST", "v1/streams", { body: { name, pipeline: this.pipeline, title: "Check" } });
-      this.#stream = name;
+      const made = await this.#make(NAME).catch(async (error) => {
+        if (!(error instanceof Problem) || error.status !== 409) throw error;
+        // One that was left behind by a page that was closed is removed; one that runs is somebody else's.
+        const other = /** @type {Stream} */ (await call("GET", `v1/streams/${NAME}`));
+        const old = other.title === TITLE && !other.declared && ["idle", "ended", "failed"].includes(other.state);
+        if (old) await call("DELETE", `v1/streams/${NAME}`);
+        return this.#make(old ? NAME : `${NAME}-${Date.now().toString(36)}`);
+      });
+      this.#stream = made.name;
       this.#key = made.key;
-      return `“${name}” on the pipeline ${made.pipeline}.`;
+      return `“${made.name}” on the pipeline ${made.pipeline}.`;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (error.status === 403) throw new Fault(error.message, "Sign in with a token that has the scope admin.");
       if (error.status === 503) throw new Fault(error.message, "The database is away: look at it, and at `ingestd status` on the server.");
       throw new Fault(error.message, LOG);
     }
+  }
+
+  /** @param {string} name @returns {Promise<import("./api.js").CreatedStream>} */
+  #make(name) {
+    return call("POST", "v1/streams", { body: { name, pipeline: this.pipeline, title: TITLE } });
   }
 
   async #socket() {
@@ -195,7 +214,7 @@ export class Check {
       return encoder ? (encoder.frames > 0 ? found : null) : (running ? found : null);
     }).catch(timeless("FFmpeg has encoded nothing yet.", `The server may be too busy. ${cure}`));
     const { encoder } = status;
-    return encoder ? `It encodes${encoder.speed ? `, at ${encoder.speed.toFixed(1)}× real time` : ""}.` : "Not needed to encode: the sinks take what the browser sends.";
+    return encoder ? `It encodes: ${encoder.frames} frames so far.` : "Not needed to encode: the sinks take what the browser sends.";
   }
 
   /** @param {string} name */

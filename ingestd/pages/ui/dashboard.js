@@ -78,10 +78,8 @@ function count() {
 async function load() {
   const told = await call("GET", `v1/streams?limit=${PAGE}&q=${encodeURIComponent(find.value)}`);
   const names = new Set(told.streams.map((/** @type {Stream} */ stream) => stream.name));
-  for (const [name, card] of cards) {
-    if (names.has(name)) continue;
-    card.element.remove();
-    cards.delete(name);
+  for (const name of cards.keys()) {
+    if (!names.has(name)) remove(name);
   }
   next = told.next ?? "";
   told.streams.forEach(show);
@@ -121,9 +119,15 @@ async function look(name) {
     show(await call("GET", `v1/streams/${name}`));
   } catch (error) {
     if (!(error instanceof Problem) || error.status !== 404) throw error;
-    cards.get(name)?.element.remove();
-    cards.delete(name);
+    remove(name);
   }
+  count();
+}
+
+/** @param {string} name */
+function remove(name) {
+  cards.get(name)?.element.remove();
+  cards.delete(name);
   count();
 }
 
@@ -138,9 +142,13 @@ function happened(event) {
   if (!begun || event.type.startsWith("recording.")) return;
   // Events come in bursts: one look is enough for all of them.
   clearTimeout(due.get(event.stream));
+  if (event.type === "stream.deleted") {
+    remove(event.stream);
+    return;
+  }
   due.set(event.stream, setTimeout(() => {
     due.delete(event.stream);
-    if (event.type !== "stream.deleted" && !cards.has(event.stream) && find.value) return;
+    if (!cards.has(event.stream) && find.value) return;
     look(event.stream).catch((error) => trouble.replaceChildren(explain(error)));
   }, 150));
 }
@@ -172,7 +180,8 @@ async function act(action, stream) {
   try {
     const told = await call(method, `v1/streams/${stream.name}${path}`);
     if (action === "reset-key") tellKey(told);
-    await look(stream.name);
+    if (action === "delete") remove(stream.name);
+    else await look(stream.name);
     trouble.replaceChildren();
   } catch (error) {
     trouble.replaceChildren(explain(error));

@@ -58,8 +58,12 @@ export function note(kind, text, advice = "") {
 export function copyable(input, button) {
   const word = button.textContent ?? "Copy";
   button.addEventListener("click", async () => {
-    const done = await copy(input.value);
-    if (!done) input.select();
+    let done = await copy(input.value);
+    if (!done) {
+      // Without HTTPS there is only the old way; it copies what is selected.
+      input.select();
+      done = document.execCommand("copy");
+    }
     button.textContent = done ? "Copied" : "Press Ctrl+C";
     setTimeout(() => { button.textContent = word; }, 2000);
   });

@@ -51,15 +51,15 @@ export class StreamCard {
       this.buttons[action] = made;
       return made;
     };
-    const watch = make("a", { class: "button", href: new URL(`watch/${stream.name}`, base).href, "aria-label": `Watch: ${stream.name}` }, "Watch");
+    this.watch = make("a", { class: "button", href: new URL(`watch/${stream.name}`, base).href, "aria-label": `Watch: ${stream.name}` }, "Watch");
     this.element = make("article", { class: "panel stream", "aria-labelledby": id },
-      make("div", { class: "side stack tight" }, this.thumb),
+      make("div", { class: "side stack tight" }, this.thumb, this.facts),
       make("div", { class: "body stack" },
         make("header", {},
           make("h3", { id }, make("a", { href: new URL(`watch/${stream.name}`, base).href }, stream.name)),
           this.badge, this.title),
-        this.graphs, this.facts, this.sinks, this.cause,
-        make("div", { class: "row" }, watch, button("stop", "Stop", "danger"), button("reset-key", "Reset key"),
+        this.graphs, this.sinks, this.cause,
+        make("div", { class: "row" }, this.watch, button("stop", "Stop", "danger"), button("reset-key", "Reset key"),
           button("enable", "Enable"), button("disable", "Disable"), button("delete", "Delete", "danger"))),
       make("details", {}, make("summary", {}, "Events and restarts"), this.noEvents, this.events));
     this.update(stream);
@@ -81,7 +81,7 @@ export class StreamCard {
     this.badge.className = `badge ${kind}`;
     say(this.title, stream.title);
     this.title.hidden = !stream.title;
-    for (const part of [this.element.firstElementChild, this.graphs, this.facts, this.sinks]) {
+    for (const part of [this.element.firstElementChild, this.graphs, this.sinks, this.watch]) {
       /** @type {HTMLElement} */ (part).hidden = !onAir;
     }
     say(this.cause, stream.cause ? `${onAir ? "" : "It ended: "}${stream.cause}` : off(stream));

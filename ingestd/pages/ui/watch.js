@@ -262,7 +262,7 @@ async function begin() {
     }
   });
   player.on("statistics", (told) => {
-    say(get("latency"), told.state === "playing" && told.latencyMs !== null ? `${delay(told.latencyMs)} behind` : "");
+    say(get("latency"), told.state === "playing" && told.latencyMs !== null ? `${delay(told.latencyMs)} behind ·` : "");
     say(get("technical"), told.state === "playing"
       ? [video.videoWidth ? `${video.videoWidth}×${video.videoHeight}` : "sound only", told.mode === "hls" ? "HLS" : "", told.stalls ? plural(told.stalls, "stall") : ""].filter(Boolean).join(" · ")
       : "");

@@ -1,0 +1,166 @@
+"""From one browser to another: broadcast, watched, steered, ended; and what is left of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.support.daemon import Daemon
+from tests.support.visitor import PHONE, Visitor, another, barriers, overflow, visitor
+
+LONG = 30_000
+
+_ELEMENT = """(video) => ({
+  frames: video.getVideoPlaybackQuality().totalVideoFrames, sound: video.webkitAudioDecodedByteCount,
+  muted: video.muted, at: video.currentTime, width: video.videoWidth,
+})"""
+
+
+def go_live(page: Page, key: str = "") -> list[str]:
+    """Broadcast from *page*; what its state was called on the way."""
+    if key:
+        page.get_by_label("Stream key").fill(key)
+    page.evaluate(
+        """() => {
+          const state = document.querySelector('#state');
+          window.said = [];
+          new MutationObserver(() => window.said.push(state.textContent)).observe(state, {childList: true});
+        }"""
+    )
+    page.get_by_role("button", name="Go live").click()
+    expect(page.locator("#badge")).to_have_text("Live", timeout=LONG)
+    said: list[str] = page.evaluate("window.said")
+    return said
+
+
+def moved(video: Locator, since: dict[str, Any]) -> dict[str, Any]:
+    """What *video* has played, once that is a second more than *since*."""
+    page = video.page
+    for _ in range(100):
+        now: dict[str, Any] = video.evaluate(_ELEMENT)
+        if now["frames"] > since["frames"] + 15 and now["at"] > since["at"] + 0.8:
+            return now
+        page.wait_for_timeout(100)
+    raise AssertionError(f"it stands still: {since}, {now}")
+
+
+def well(who: Visitor, *pages: Page) -> None:
+    """Nothing in the console, no barrier, nothing too wide."""
+    for page in pages:
+        assert barriers(page) == [], page.url
+        assert overflow(page) == [], page.url
+    assert who.complaints == []
+
+
+def test_one_browser_broadcasts_and_another_watches(running: Daemon, browser: Browser) -> None:
+    """The picture moves, the sound is there; at the end the recording is offered, and plays."""
+    base = f"http://{running.control}"
+    with (
+        another(browser) as other,
+        visitor(browser, base) as ann,
+        visitor(other, base, viewport=PHONE, camera=False) as bob,
+    ):
+        watch = bob.open("/watch/cam")
+        expect(watch.locator("#curtain-title")).to_have_text("Waiting for the broadcaster")
+        studio = ann.open("/broadcast")
+        expect(studio.get_by_label("Camera")).to_be_enabled()
+        said = go_live(studio, "cam-key")
+        assert said[0].startswith("Connecting")
+        assert "Connected — starting stream." in said
+        assert said[-1] == "You are live."
+        expect(studio.locator("#clock")).to_have_text(re.compile(r"^0:\d\d$"))
+        expect(studio.get_by_label("Watch link")).to_have_value(f"{base}/watch/cam")
+        expect(studio.locator("#graphs .now").first).to_have_text(re.compile(r"bit/s"))
+
+        video = watch.locator("video")
+        expect(watch.locator("#badge")).to_have_text("Live", timeout=LONG)
+        first = moved(video, {"frames": 0, "at": 0})
+        assert first["muted"]
+        watch.get_by_role("button", name="Turn on sound").click()
+        second = moved(video, first)
+        assert not second["muted"]
+        assert second["sound"] > first["sound"] > 0
+        assert second["width"] == 1280
+        expect(watch.locator("#latency")).to_contain_text("behind")
+        watch.keyboard.press("m")
+        assert video.evaluate("(video) => video.muted")
+        well(ann, studio)
+        well(bob, watch)
+
+        studio.get_by_role("button", name="End broadcast").click()
+        expect(studio.locator("#badge")).to_have_text("Ended")
+        expect(watch.locator("#curtain-title")).to_have_text("The broadcast has ended", timeout=LONG)
+        watch.get_by_role("button", name="Watch the recording").click(timeout=LONG)
+        moved(video, {"frames": 0, "at": 0})
+        well(bob, watch)
+
+        studio.get_by_label("Stream key").fill("cam-kex")
+        studio.get_by_role("button", name="Go live").click()
+        expect(studio.locator("#key-trouble")).to_contain_text("No stream here has this key")
+        assert "cam-ke" not in studio.url
+        well(ann, studio)
+    assert "cam-key" not in running.log.read_text()
+
+
+def test_a_stream_is_made_broadcast_and_steered_from_the_dashboard(running: Daemon, browser: Browser) -> None:
+    """Its key is shown once and handed over once; the dashboard follows what happens by itself."""
+    with visitor(browser, f"http://{running.control}") as ann:
+        board = ann.open("/")
+        board.get_by_role("button", name="New stream").click()
+        board.get_by_label("Name").fill("Übung")
+        board.get_by_role("button", name="Create", exact=True).click()
+        expect(board.locator("#creating-trouble")).to_contain_text("a character that it cannot have")
+        board.get_by_label("Name").fill("lesson")
+        board.get_by_label("Title").fill("Lesson one")
+        board.get_by_role("button", name="Create", exact=True).click()
+        expect(board.get_by_role("dialog", name="Stream key of “lesson”")).to_be_visible()
+        key = board.locator("#key").input_value()
+        assert len(key) > 15
+        assert board.get_by_label("Address for programs").input_value().endswith(key)
+        well(ann, board)
+
+        studio = board
+        studio.get_by_role("button", name="Broadcast from this browser").click()
+        expect(studio.get_by_label("Stream key")).to_have_value(key)
+        expect(studio.get_by_label("Camera")).to_be_enabled()
+        assert key not in studio.url
+        assert studio.evaluate("sessionStorage.length") == 0
+        board = ann.open("/")
+        card = board.get_by_role("article", name="lesson")
+        expect(card).to_contain_text("Off air")
+        go_live(studio)
+
+        expect(card.locator(".badge").first).to_have_text("Live", timeout=LONG)
+        picture = card.get_by_role("img", name="What lesson shows now")
+        expect(picture).to_be_visible(timeout=LONG)
+        assert picture.evaluate("(image) => image.naturalWidth") > 0
+        expect(card.locator(".graph .now").first).to_have_text(re.compile(r"bit/s"), timeout=LONG)
+        expect(card.locator(".sinks")).to_contain_text(re.compile("hls *running"), timeout=LONG)
+        expect(card).to_contain_text("1280×720 VP8")
+        card.get_by_text("Events and restarts").click()
+        expect(card.locator(".events")).to_contain_text("On air")
+        assert key not in board.content()
+        well(ann, board)
+        # Who comes later sees what was before.
+        later = ann.open("/")
+        card_later = later.get_by_role("article", name="lesson")
+        expect(card_later.locator(".graph .now").first).to_have_text(re.compile(r"bit/s"))
+        expect(card_later.locator(".events")).to_contain_text("Created")
+        later.close()
+
+        card.get_by_role("button", name="Stop").click()
+        board.get_by_role("button", name="Stop it").click()
+        expect(studio.locator("#badge")).to_have_text("Ended")
+        expect(card).to_contain_text("stopped by the API", timeout=LONG)
+        card.get_by_role("button", name="Reset key").click()
+        board.get_by_role("button", name="Make a new key").click()
+        expect(board.get_by_role("dialog", name="Stream key of “lesson”")).to_be_visible()
+        assert board.locator("#key").input_value() not in ("", key)
+        board.get_by_role("button", name="Done").click()
+        expect(board.locator("#key")).to_have_value("")
+        card.get_by_role("button", name="Delete").click()
+        board.get_by_role("button", name="Delete it").click()
+        expect(card).to_have_count(0)
+        well(ann, board)

@@ -1,0 +1,99 @@
+"""Every page, as it is when one comes to it: for everybody, on every screen, by keyboard."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from tests.support.daemon import Daemon
+from tests.support.visitor import PHONE, WIDE, Visitor, barriers, overflow, visitor
+
+#: What a page shows when it is ready.
+PAGES: dict[str, str] = {
+    "/": "Off air",
+    "/broadcast": "Fake Default Audio Input",
+    "/watch/cam": "Waiting for the broadcaster",
+    "/check": "Tested with it",
+    "/login": "asks nobody for a token",
+}
+#: So long that axe takes its time: one look is enough while one works.
+DOCS = {"/docs": "List streams"}
+LOOKS = [
+    (WIDE, "light", PAGES),
+    (PHONE, "dark", PAGES),
+    pytest.param(WIDE, "dark", PAGES | DOCS, marks=pytest.mark.full),
+    pytest.param(PHONE, "light", PAGES | DOCS, marks=pytest.mark.full),
+]
+
+
+def seen(who: Visitor, path: str, text: str) -> Page:
+    """The page at *path*, once *text* is on it."""
+    page = who.open(path)
+    expect(page.locator("body")).to_contain_text(text)
+    return page
+
+
+@pytest.mark.parametrize(("viewport", "scheme", "pages"), LOOKS)
+def test_every_page_is_for_everybody(
+    running: Daemon, browser: Browser, viewport: ViewportSize, scheme: str, pages: dict[str, str]
+) -> None:
+    """axe finds no barrier, nothing is wider than the screen, the console is empty, the policy holds."""
+    with visitor(browser, f"http://{running.control}", viewport=viewport, scheme=scheme) as who:
+        for path, text in pages.items():
+            page = seen(who, path, text)
+            assert barriers(page) == [], path
+            assert overflow(page) == [], path
+            dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+            ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (sum(map(int, ground[4:-1].split(", "))) < 384) == dark == (scheme == "dark"), path
+            page.close()
+        assert who.complaints == []
+
+
+def test_the_keyboard_is_enough(running: Daemon, browser: Browser) -> None:
+    """Tab leads past the head and to every control, a dialog keeps it and gives it back."""
+    with visitor(browser, f"http://{running.control}", viewport=WIDE) as who:
+        page = seen(who, "/", PAGES["/"])
+
+        def pressed(key: str) -> str:
+            page.keyboard.press(key)
+            return str(page.evaluate("document.activeElement.textContent.trim()"))
+
+        assert pressed("Tab") == "Skip to the streams"
+        assert [pressed("Tab") for _ in range(6)] == [
+            "ingestd", "Streams", "Broadcast", "Check", "API", "New stream",
+        ]  # fmt: skip
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog", name="New stream")).to_be_visible()
+        assert page.evaluate("document.activeElement.id") == "new-name"
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert page.evaluate("document.activeElement.id") == "create"
+        assert who.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("prepare", "text"),
+    [
+        ("Object.defineProperty(globalThis, 'isSecureContext', {value: false})", "was not loaded over HTTPS"),
+        ("delete globalThis.MediaRecorder", "has no MediaRecorder"),
+        ("navigator.mediaDevices.getUserMedia = async () => "
+         "{ throw new DOMException('', 'NotAllowedError'); }",
+         "were not allowed"),
+    ],
+)  # fmt: skip
+def test_what_keeps_a_browser_from_broadcasting_is_said(
+    running: Daemon, browser: Browser, prepare: str, text: str
+) -> None:
+    """In words, with what to do, where the picture would be."""
+    with visitor(browser, f"http://{running.control}") as who:
+        who.context.add_init_script(prepare)
+        page = seen(who, "/broadcast", text)
+        expect(page.locator("#curtain-text")).not_to_be_empty()
+        expect(page.get_by_role("button", name="Go live")).to_be_disabled()
+
+
+def test_a_stream_that_is_none_is_said_to_be_none(running: Daemon, browser: Browser) -> None:
+    with visitor(browser, f"http://{running.control}") as who:
+        seen(who, "/watch/nobody", "There is no such stream")
