@@ -299,7 +299,7 @@ async def test_a_clock_that_is_not_kept(
 
 @pytest.mark.parametrize(
     ("limit", "verdict"),
-    [(330, Verdict.FAILED), (400, Verdict.WARNING), (1227, Verdict.WARNING), (1228, Verdict.OK)],
+    [(330, Verdict.FAILED), (400, Verdict.WARNING), (1163, Verdict.WARNING), (1164, Verdict.OK)],
 )
 def test_a_limit_of_open_files(tmp_path: Path, limit: int, verdict: Verdict) -> None:
     """Against what the largest pipeline needs for as many streams, and viewers, as may be."""
@@ -312,7 +312,7 @@ def test_a_limit_of_open_files(tmp_path: Path, limit: int, verdict: Verdict) -> 
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert finding.verdict is verdict
     assert str(limit) in finding.detail
-    assert ("raise it to 1228" in finding.mend) is (verdict is not Verdict.OK)
+    assert ("raise it to 1164" in finding.mend) is (verdict is not Verdict.OK)
 
 
 # Targets
