@@ -57,7 +57,7 @@ PUBLISH = """
   window.canvas = numberedCanvas({{ fps: 30 }});
   const stream = await canvas.stream({{ width: 640, height: 360, video: true, audio: true }});
   window.live = new Publisher({{
-    url: "{url}", key: "cam-key", stream, bitrate: 1_000_000, lowLatency: {low}, resume: false, codec: "vp8",
+    url: "{url}", key: "cam-key", stream, bitrate: 1_000_000, lowLatency: {low}, codec: "vp8",
   }});
   live.addEventListener("error", event => console.error(JSON.stringify(event.detail)));
   await live.start();
@@ -68,10 +68,12 @@ WATCH = """
 (async () => {{
   const {{ Player }} = await import("{library}");
   const age = video => {{
-    const samples = [], pen = new OffscreenCanvas(340, 8).getContext("2d", {{ willReadFrequently: true }});
+    const samples = [], canvas = new OffscreenCanvas(340, 8);
+    const pen = canvas.getContext("2d", {{ willReadFrequently: true }});
     const seen = (_, {{ expectedDisplayTime }}) => {{
       pen.drawImage(video, 0, 0, video.videoWidth, video.videoHeight * 0.08, 0, 0, 340, 8);
-      const cells = Array.from({{ length: 34 }}, (_, i) => pen.getImageData(i * 10 + 5, 4, 1, 1).data[1] > 127);
+      const {{ data }} = pen.getImageData(0, 4, 340, 1);
+      const cells = Array.from({{ length: 34 }}, (_, i) => data[(i * 10 + 5) * 4 + 1] > 127);
       if (cells[0] && !cells[33]) {{
         const drawn = cells.slice(1, 33).reduce((sum, on) => sum * 2 + (on ? 1 : 0), 0);
         const shown = Math.round(performance.timeOrigin + expectedDisplayTime) % 2 ** 32;
@@ -83,12 +85,12 @@ WATCH = """
     return samples;
   }};
   const video = () => {{
-    const made = Object.assign(document.createElement("video"), {{ muted: true, autoplay: true, width: 320 }});
-    return document.body.appendChild(made);
+    const made = document.createElement("video");
+    return document.body.appendChild(Object.assign(made, {{ muted: true, autoplay: true, width: 320 }}));
   }};
   const [ours, plain, hls] = [video(), video(), video()];
   window.samples = {{ relay: age(ours), plain: age(plain), hls: age(hls) }};
-  window.player = new Player(ours, {{ url: "{watch}", lowLatency: {low} }});
+  window.player = new Player(ours, {{ url: "{watch}", latency: {latency} }});
   player.start();
   const source = new MediaSource(), queue = [];
   plain.src = URL.createObjectURL(source);
@@ -103,14 +105,14 @@ WATCH = """
 """
 
 FIRST_FRAME = """
-(() => {
+window.firstFrame = new Promise(done => {
   const look = () => {
     const video = document.querySelector("video");
     if (!video) return setTimeout(look, 1);
-    video.requestVideoFrameCallback(() => { window.firstFrame = performance.now(); });
+    video.requestVideoFrameCallback(() => done(performance.now()));
   };
   look();
-})()
+});
 """
 
 
@@ -175,7 +177,7 @@ async def _pass(source: WebSocketConnection, sink: WebSocketConnection) -> None:
 
 
 @asynccontextmanager
-async def live(running: Daemon, slice_ms: int) -> AsyncIterator[tuple[trio.Nursery, str, PlainRelay]]:
+async def live(running: Daemon, slice_ms: int) -> AsyncIterator[tuple[trio.Nursery, str]]:
     """A browser publishes *slice_ms* slices to *running*, through a plain relay whose URL is given."""
     relay = PlainRelay(f"ws://{running.ingest}/stream/live")
 
@@ -193,15 +195,14 @@ async def live(running: Daemon, slice_ms: int) -> AsyncIterator[tuple[trio.Nurse
         low = "true" if slice_ms < 250 else "false"
         await page.evaluate(PUBLISH.format(library=library, url=f"{plain}/publish", low=low))
         await running.wait_until(lambda status: status["state"] == "live")
-        yield nursery, plain, relay
+        yield nursery, plain
         await page.evaluate("live.stop()")
         nursery.cancel_scope.cancel()
 
 
 async def measure(running: Daemon, slice_ms: int, seconds: float, joins: int) -> dict[str, Any]:
     """Ages of frames and times to the first one, at slices of *slice_ms*."""
-    low = "true" if slice_ms < 250 else "false"
-    async with live(running, slice_ms) as (nursery, plain, _), open_chromium() as browser:
+    async with live(running, slice_ms) as (nursery, plain), open_chromium() as browser:
         page = await browser.new_page(await pages.serve(nursery, PAGE))
         await page.evaluate(
             WATCH.format(
@@ -209,10 +210,10 @@ async def measure(running: Daemon, slice_ms: int, seconds: float, joins: int) ->
                 watch=f"ws://{running.ingest}/stream/watch/cam",
                 plain=f"{plain}/watch",
                 hls=running.playlist_url,
-                low=low,
+                latency=2 * slice_ms / 1000,
             )
         )
-        while not running.playlist.exists() or running.playlist.read_text().count("#EXTINF") < 4:
+        while not _listed(running.playlist, 4):  # noqa: ASYNC110  the file is another process's
             await trio.sleep(0.5)
         await page.evaluate("follow()")
         await trio.sleep(5)  # as viewers settle
@@ -235,12 +236,15 @@ async def _join(page: Page, running: Daemon) -> float:
     try:
         await page.goto(f"http://{running.control}/watch/cam")
         with trio.fail_after(20):
-            while (found := await page.evaluate("window.firstFrame ?? null")) is None:
-                await trio.sleep(0.02)
+            found = await page.evaluate("firstFrame")
     finally:
         await page.command("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
     await page.goto("about:blank")
     return float(found)
+
+
+def _listed(playlist: Path, count: int) -> bool:
+    return playlist.exists() and playlist.read_text().count("#EXTINF") >= count
 
 
 def _summary(values: list[float]) -> dict[str, float] | None:

@@ -231,6 +231,19 @@ test("a player begins where the data does, and jumps a gap as soon as it stands 
   assert.equal(edge.steer(0, 21.175, ranges).seek, null);
 });
 
+test("a player that began at a keyframe of the past goes to the live edge, once what came at once is there", () => {
+  const edge = new LiveEdge(0.3);
+  assert.equal(edge.steer(0, 0, [[20, 22]]).why, "start");
+  assert.equal(edge.steer(100, 20.1, [[20, 22.1]]).seek, null);
+  const { seek, why } = edge.steer(400, 20.4, [[20, 22.4]]);
+  assert.equal(why, "join");
+  assert.ok(seek !== null && Math.abs(seek - 22.1) < 1e-9, String(seek));
+  assert.equal(edge.steer(500, 22.1, [[20, 22.5]]).seek, null);
+  const near = new LiveEdge(0.3);
+  near.steer(0, 0, [[20, 20.6]]);
+  assert.equal(near.steer(400, 20.4, [[20, 21]]).seek, null);
+});
+
 test("stalls, and data that comes in large pieces, raise what is buffered; time forgives", () => {
   const edge = new LiveEdge(1);
   assert.equal(edge.target, 1);

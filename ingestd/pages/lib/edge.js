@@ -8,6 +8,9 @@ const TOUCH_S = 0.05;
 const BRINK_S = 0.15;
 /** Further behind than this it jumps: to catch up would take longer than anybody waits. */
 const FAR_S = 4;
+/** So long after a start or a gap what came at once is there: who is then late by that much jumps, too. */
+const SETTLED_MS = 300;
+const LATE_S = 0.4;
 const FASTEST = 1.2;
 const SLOWEST = 0.95;
 const SLACK_S = 0.2;
@@ -21,7 +24,7 @@ const FORGIVEN_MS = 30_000;
  * @typedef {object} Course
  * @property {number} rate
  * @property {number | null} seek where to, seconds
- * @property {"gap" | "far" | "start" | null} why
+ * @property {"gap" | "far" | "start" | "join" | null} why
  */
 
 export class LiveEdge {
@@ -36,6 +39,8 @@ export class LiveEdge {
   #begun = 0;
   #steered = 0;
   #rate = 1;
+  /** When to look whether it began in the past: the server sends from the newest keyframe on. */
+  #joins = Infinity;
 
   /** @param {number} latency seconds that should be buffered, on average */
   constructor(latency) {
@@ -90,8 +95,14 @@ export class LiveEdge {
     if (last[1] - at > target + FAR_S && begins !== "start") {
       return this.#jump(Math.max(last[0], last[1] - target), "far");
     }
-    if (!place) return this.#jump(next ? next[0] : Math.max(last[0], last[1] - target), begins);
-    if (next && place[1] - at < BRINK_S) return this.#jump(next[0], "gap");
+    if (!place || (next && place[1] - at < BRINK_S)) {
+      this.#joins = now + SETTLED_MS;
+      return this.#jump(next ? next[0] : Math.max(last[0], last[1] - target), begins ?? "gap");
+    }
+    if (now >= this.#joins) {
+      this.#joins = Infinity;
+      if (last[1] - at > target + LATE_S) return this.#jump(Math.max(last[0], last[1] - target), "join");
+    }
     return { rate: this.#pace(now, last[1] - at, target), seek: null, why: null };
   }
 

@@ -304,9 +304,9 @@ export class Player extends Emitter {
     }
   }
 
-  /** @param {number} to @param {"gap" | "far" | "start" | null} why */
+  /** @param {number} to @param {import("./edge.js").Course["why"]} why */
   #jump(to, why) {
-    if (why !== "start") this.#jumps += 1;
+    if (why === "gap" || why === "far") this.#jumps += 1;
     this.#progress.jumped();
     this.#video.currentTime = to + 0.001;
   }
