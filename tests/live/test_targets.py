@@ -119,7 +119,7 @@ async def test_a_session_that_is_taken_up_waits_for_the_targets_that_it_had(tmp_
 
 
 async def test_a_session_of_a_stream_that_is_gone_waits_for_nothing(tmp_path: Path) -> None:
-    """Its sinks say that they have no target. Until it has ended it is on air: no row of it ends before."""
+    """Its sinks say that they have no target. It is on air until it has ended."""
     config = Config(
         path=tmp_path / "ingestd.toml", storage=Storage(state_dir=tmp_path), pipelines={"p": PIPELINE}
     )
