@@ -16,8 +16,6 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +84,9 @@ WATCH = """
   }};
   const video = () => {{
     const made = document.createElement("video");
-    return document.body.appendChild(Object.assign(made, {{ muted: true, autoplay: true, width: 320 }}));
+    return document.body.appendChild(Object.assign(made, {{
+      muted: true, autoplay: true, width: 320, crossOrigin: "anonymous",
+    }}));
   }};
   const [ours, plain, hls] = [video(), video(), video()];
   window.samples = {{ relay: age(ours), plain: age(plain), hls: age(hls) }};
@@ -123,6 +123,13 @@ class PlainRelay:
     upstream: str
     first: bytes | None = None
     _viewers: set[trio.MemorySendChannel[bytes]] = field(factory=set)
+
+    async def host(self, *, task_status: trio.TaskStatus[Any]) -> None:
+        """Serve both sides on a free port, until cancelled."""
+        await serve_websocket(
+            self.connection, "127.0.0.1", 0, ssl_context=None, max_message_size=MAX_MESSAGE,
+            task_status=task_status,
+        )  # fmt: skip
 
     async def connection(self, request: WebSocketRequest) -> None:
         if request.path.startswith("/watch"):
@@ -176,62 +183,48 @@ async def _pass(source: WebSocketConnection, sink: WebSocketConnection) -> None:
         await sink.aclose()
 
 
-@asynccontextmanager
-async def live(running: Daemon, slice_ms: int) -> AsyncIterator[tuple[trio.Nursery, str]]:
-    """A browser publishes *slice_ms* slices to *running*, through a plain relay whose URL is given."""
-    relay = PlainRelay(f"ws://{running.ingest}/stream/live")
-
-    async def host(task_status: trio.TaskStatus[Any]) -> None:
-        await serve_websocket(
-            relay.connection, "127.0.0.1", 0, ssl_context=None, max_message_size=MAX_MESSAGE,
-            task_status=task_status,
-        )  # fmt: skip
-
-    async with trio.open_nursery() as nursery, open_chromium() as browser:
-        server = await nursery.start(host)
-        plain = f"ws://127.0.0.1:{server.port}"
-        page = await browser.new_page(await pages.serve(nursery, PAGE))
-        library = f"http://{running.control}/lib/ingestd.js"
-        low = "true" if slice_ms < 250 else "false"
-        await page.evaluate(PUBLISH.format(library=library, url=f"{plain}/publish", low=low))
-        await running.wait_until(lambda status: status["state"] == "live")
-        yield nursery, plain
-        await page.evaluate("live.stop()")
-        nursery.cancel_scope.cancel()
-
-
 async def measure(running: Daemon, slice_ms: int, seconds: float, joins: int) -> dict[str, Any]:
     """Ages of frames and times to the first one, at slices of *slice_ms*."""
-    async with live(running, slice_ms) as (nursery, plain), open_chromium() as browser:
-        page = await browser.new_page(await pages.serve(nursery, PAGE))
-        await page.evaluate(
+    library = f"http://{running.control}/lib/ingestd.js"
+    relay = PlainRelay(f"ws://{running.ingest}/stream/live")
+    async with trio.open_nursery() as nursery, open_chromium() as browser, open_chromium() as other:
+        plain = f"ws://127.0.0.1:{(await nursery.start(relay.host)).port}"
+        watch = await other.new_page(await pages.serve(nursery, PAGE))
+        # Before the publisher: who came to the plain relay later would see nothing.
+        await watch.evaluate(
             WATCH.format(
-                library=f"http://{running.control}/lib/ingestd.js",
+                library=library,
                 watch=f"ws://{running.ingest}/stream/watch/cam",
                 plain=f"{plain}/watch",
                 hls=running.playlist_url,
                 latency=2 * slice_ms / 1000,
             )
         )
+        page = await browser.new_page(await pages.serve(nursery, PAGE))
+        low = "true" if slice_ms < 250 else "false"
+        await page.evaluate(PUBLISH.format(library=library, url=f"{plain}/publish", low=low))
         while not _listed(running.playlist, 4):  # noqa: ASYNC110  the file is another process's
             await trio.sleep(0.5)
-        await page.evaluate("follow()")
+        await watch.evaluate("follow()")
         await trio.sleep(5)  # as viewers settle
-        await page.evaluate("Object.values(samples).forEach(each => each.length = 0)")
+        await watch.evaluate("Object.values(samples).forEach(each => each.length = 0)")
         await trio.sleep(seconds)
-        samples = await page.evaluate("samples")
-        own = await page.evaluate("player.statistics")
-        await page.goto("about:blank")
-        return {
+        samples = await watch.evaluate("samples")
+        own = await watch.evaluate("player.statistics")
+        found = {
             "slice_ms": slice_ms,
-            "age_ms": {name: _summary(found) for name, found in samples.items()},
+            "age_ms": {name: _summary(each) for name, each in samples.items()},
             "player": own,
-            "first_frame_ms": _summary([await _join(page, running) for _ in range(joins)]),
+            "first_frame_ms": _summary([await _join(watch, running) for _ in range(joins)]),
         }
+        await page.evaluate("live.stop()")
+        nursery.cancel_scope.cancel()
+    return found
 
 
 async def _join(page: Page, running: Daemon) -> float:
     """Milliseconds from opening ``/watch/cam`` to its first frame."""
+    await page.command("Page.enable")
     script = await page.command("Page.addScriptToEvaluateOnNewDocument", source=FIRST_FRAME)
     try:
         await page.goto(f"http://{running.control}/watch/cam")
@@ -239,7 +232,6 @@ async def _join(page: Page, running: Daemon) -> float:
             found = await page.evaluate("firstFrame")
     finally:
         await page.command("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
-    await page.goto("about:blank")
     return float(found)
 
 
