@@ -60,7 +60,9 @@ def blueprint(receiver: Receiver | None, life: Lifecycle | None = None) -> Bluep
         except SignatureWrong as error:
             return _refused(problem(401, "Unauthorized", str(error)), error)
         except MuxUnauthorised as error:
-            return problem(503, "Service Unavailable", str(error))
+            response = problem(503, "Service Unavailable", str(error))
+            response.headers["Retry-After"] = "60"
+            return response
         return Response("", 204)
 
     return routes.blueprint

@@ -37,8 +37,13 @@ GRACE = 2.0
 STALL = 15.0
 """A client that takes nothing for so many seconds, and again for so many, is cut off."""
 
+_FULL_BODY = (
+    b'{"type": "about:blank", "title": "Service Unavailable", "status": 503, '
+    b'"detail": "there are as many connections as control.max_connections allows; try again"}\n'
+)
 _FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+    b"Content-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY)
 )
 
 LINGER = 2.0

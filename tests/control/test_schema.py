@@ -63,7 +63,9 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     auth = MANY + 'tokens_file = "tokens"\nfailures = "0"\nfailures_in_all = "0"\n'
     if request.param == "postgresql":
         auth += f'[database]\nurl = "{request.getfixturevalue("postgres").new_database()}"\n'
-    with daemon(directory, COPY + AT_ONCE + MKV + HLS, config=auth, control='pipeline = "test"\n') as running:
+    # Each case has a connection of its own, which its client leaves to be closed when it is idle.
+    control = 'pipeline = "test"\nmax_connections = 10000\n'
+    with daemon(directory, COPY + AT_ONCE + MKV + HLS, config=auth, control=control) as running:
 
         def get(path: str) -> Any:
             return call(running, "GET", path, token=tokens["admin"]).json

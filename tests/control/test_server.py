@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -126,7 +127,10 @@ async def test_connections_are_limited(tmp_path: Path) -> None:
                 assert await stream.receive_some()
             refused = await spoken(running.control, one)
             assert refused.startswith(b"HTTP/1.1 503 ")
-            assert b"\r\nRetry-After: 1\r\n" in refused
+            head, _, body = refused.partition(b"\r\n\r\n")
+            assert b"\r\nRetry-After: 1\r\n" in head
+            assert b"\r\nContent-Length: %d\r\n" % len(body) in head
+            assert "control.max_connections" in json.loads(body)["detail"]
         gone = partial(spoken, running.control, one.replace(b"1.1", b"1.0"))
         with trio.fail_after(10):
             while not (await gone()).startswith(b"HTTP/1.1 200 "):  # noqa: ASYNC110  it sees them go soon

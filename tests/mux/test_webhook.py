@@ -153,6 +153,7 @@ async def test_an_unreadable_secret_is_ours_to_mend(tmp_path: Path) -> None:
         (tmp_path / "webhook").unlink()
         response = await made.post(b"{}", made.fake.sign(b"{}"))
         assert response.status_code == 503
+        assert response.headers["Retry-After"] == "60"
         assert str(tmp_path) not in problem(response)
 
 
