@@ -15,8 +15,8 @@ from ingestd.control.shapes import PlaybackTold
 from ingestd.live.state import StreamState
 from ingestd.live.status import rfc3339
 
-#: Seconds for which a link is good that a member of ours gets without having one.
-_GOOD_FOR = 12 * 3600.0
+#: Seconds for which a link is good that a member of ours gets for their own player.
+_GOOD_FOR = 3600.0
 _ON = (StreamState.CONNECTING, StreamState.LIVE, StreamState.INTERRUPTED)
 
 

@@ -2,7 +2,7 @@ import { Publisher } from "../lib/ingestd.js";
 import { base, call, Problem as Refused } from "./api.js";
 import { clock, copyable, delay, get, make, note, plural, rate, say, size } from "./dom.js";
 import { Graph } from "./graph.js";
-import { takeOver } from "./handover.js";
+import { keepUp, letGo, takeOver, unfinished } from "./handover.js";
 import { enter, may } from "./shell.js";
 import { Sources } from "./sources.js";
 
@@ -13,6 +13,8 @@ const BITRATES = /** @type {Record<string, number>} */ ({ 480: 1_000_000, 720: 2
 /** A warning that does not come again goes after so many milliseconds. */
 const FADES = 30_000;
 const WARNINGS = 4;
+/** How long a link to watch is good that this page hands out, in seconds. */
+const LINK_S = 12 * 3600;
 
 /** What is worth no warning: it is said in the state, or was wanted. */
 const QUIET = new Set(["reconnected", "devices_changed", "bitrate_raised"]);
@@ -53,6 +55,8 @@ let signed = false;
 let began = 0;
 /** @type {import("./api.js").Who | null} */
 let me = null;
+/** This page was reloaded while it was on air with a camera: it goes on as soon as it can. */
+let returning = false;
 
 // Sources
 
@@ -68,6 +72,7 @@ const sources = new Sources((stream) => {
   preview.classList.toggle("mirror", !sources.sharing);
   publisher?.replace(stream).catch(() => {});
   settle();
+  goOn();
   void list();
 }, (problem) => {
   if (sources.stream) warn(problem);
@@ -153,6 +158,12 @@ form.addEventListener("submit", (event) => {
   if (sources.stream) begin(sources.stream);
 });
 
+function goOn() {
+  if (!returning || publisher || !sources.stream || !address) return;
+  returning = false;
+  begin(sources.stream);
+}
+
 /** @param {MediaStream} stream */
 function begin(stream) {
   get("warnings").replaceChildren();
@@ -161,6 +172,7 @@ function begin(stream) {
   for (const graph of Object.values(graphs)) graph.replace([]);
   publisher = new Publisher({
     url: address, key: pasted(), stream, bitrate: BITRATES[quality.value], lowLatency: short.checked, name: "broadcast page",
+    remember: true,
   });
   publisher.on("statechange", ({ state, cause, retryIn }) => turned(state, cause, retryIn));
   publisher.on("hello", ({ stream: name }) => { void share(name); });
@@ -191,6 +203,7 @@ function turned(state, cause, retryIn) {
   if (state === "live") void awake();
   if (state === "ended" || state === "failed") {
     publisher = null;
+    letGo();
     lock?.release().catch(() => {});
     say(get("clock"), began ? `after ${clock((Date.now() - began) / 1000)}` : "");
     (document.activeElement === end ? go : null)?.focus();
@@ -247,6 +260,7 @@ get("graphs").append(...Object.values(graphs).map((graph) => graph.element));
 setInterval(() => {
   if (began && publisher) say(get("clock"), clock((Date.now() - began) / 1000));
   if (!publisher) return;
+  if (began) keepUp({ key: pasted(), quality: quality.value, short: short.checked, camera: !sources.sharing });
   const told = publisher.statistics;
   graphs.bitrate.push(told.sentBitrate);
   graphs.buffer.push(told.bufferedBytes);
@@ -267,12 +281,13 @@ copyable(link, get("copy-link", HTMLButtonElement));
 /** @param {string} name of the stream that is, or will be, sent */
 async function share(name) {
   const plain = new URL(`watch/${name}`, base).href;
-  // For a member of ours the daemon signs one.
-  const told = signed && may(me, "read") ? await call("GET", `v1/playback/${name}`).catch(() => null) : null;
-  link.value = told?.page ?? plain;
+  // For a member who may publish the daemon signs one.
+  const told = signed && may(me, "publish")
+    ? await call("POST", `v1/streams/${name}/link`, { body: { expires_in: LINK_S } }).catch(() => null) : null;
+  link.value = told?.token ? `${plain}?token=${encodeURIComponent(told.token)}` : plain;
   get("open-link", HTMLAnchorElement).href = link.value;
   say(get("link-hint"), !signed ? "Whoever has it can watch."
-    : told ? "Whoever has it can watch, for twelve hours."
+    : told?.token ? "Whoever has it can watch, for twelve hours."
       : "Viewers need a token in the link: whoever runs the daemon gives those out.");
   get("sharing").hidden = false;
 }
@@ -317,12 +332,25 @@ async function offer() {
 
 async function open() {
   const given = takeOver();
+  const before = given ? null : unfinished();
   if (given) key.value = given.key;
+  if (before) {
+    key.value = before.key;
+    quality.value = before.quality;
+    sources.height = Number(before.quality);
+    short.checked = before.short;
+    returning = before.camera && !problems.length;
+    if (returning) {
+      stateNote.replaceChildren(make("strong", {}, "This page was reloaded while you were live. Going on …"));
+      if (!sources.stream) void sources.open();
+    }
+  }
   const entered = await enter();
   me = entered.me;
   address = entered.daemon.publish;
   signed = entered.daemon.playback !== "open";
   settle();
+  goOn();
   if (given) void share(given.stream);
   if (may(me, "read")) await offer();
   const wanted = given?.stream ?? new URLSearchParams(location.hash.slice(1)).get("stream") ?? "";
