@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.control.tools import Answer, acall, call
-from tests.daemon.tools import AT_ONCE, ENCODE
+from tests.daemon.tools import ENCODE
 from tests.support.captures import capture
 from tests.support.daemon import Daemon, daemon, publish
 from tests.support.packages import program
@@ -23,7 +23,18 @@ from tests.support.processes import free_port, wait_listening
 from tests.support.viewer import connected, decoded, watching
 
 CONF = Path(__file__).parents[2] / "config" / "nginx.conf"
-PIPELINE = ENCODE + AT_ONCE + '[[sinks]]\ntype = "hls"\nname = "hls"\ncontainer = "{container}"\nwindow = 0\n'
+PIPELINE = (
+    ENCODE
+    + """
+[publisher]
+reconnect_window = "{window}"
+[[sinks]]
+type = "hls"
+name = "hls"
+container = "{container}"
+window = 0
+"""
+)
 VP8 = "cv-vp8-250.webm"
 SHARED = ("Content-Type", "Cache-Control", "Access-Control-Allow-Origin", "X-Content-Type-Options")
 
@@ -68,13 +79,14 @@ def nginx(path: Path, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def behind(folder: Path, container: str = "ts") -> Iterator[tuple[Daemon, str]]:
+def behind(folder: Path, container: str = "ts", window: str = "0s") -> Iterator[tuple[Daemon, str]]:
     """A daemon behind nginx; the address at which browsers find both."""
     port = free_port()
     address = f"127.0.0.1:{port}"
     trusted = 'trusted_proxies = ["127.0.0.1"]'
     with daemon(
-        folder, PIPELINE.format(container=container), ingest=f'bind = "127.0.0.1:0"\n{trusted}',
+        folder, PIPELINE.format(container=container, window=window),
+        ingest=f'bind = "127.0.0.1:0"\n{trusted}',
         control=f'public_url = "http://{address}"\n{trusted}\n',
     ) as running:  # fmt: skip
         (folder / "nginx").mkdir()
