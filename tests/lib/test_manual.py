@@ -64,9 +64,7 @@ def test_every_problem_is_there_in_its_words() -> None:
     assert table.splitlines() == rows
 
 
-async def open_example(
-    number: int, running: Daemon, folder: Path, nursery: trio.Nursery, page: Page
-) -> Page:
+async def open_example(number: int, running: Daemon, folder: Path, nursery: trio.Nursery, page: Page) -> Page:
     """Show an example of the manual, with this daemon's addresses; the library is the page's own."""
     example = re.findall(r"^```html\n(.*?)^```$", MANUAL.read_text(), re.MULTILINE | re.DOTALL)[number]
     assert len(example.split("<script", 1)[1].splitlines()) <= 20
@@ -93,6 +91,9 @@ async def test_the_examples_run(tmp_path: Path) -> None:
 
 
 async def wait(page: Page, condition: str) -> None:
+    """Until the expression *condition* is true."""
     with trio.fail_after(20):
-        while not await page.evaluate(condition):
-            await trio.sleep(0.05)
+        await page.evaluate(
+            "new Promise(done => {"
+            f" const look = () => ({condition}) ? done() : setTimeout(look, 50); look(); }})"
+        )

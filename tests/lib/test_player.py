@@ -1,4 +1,4 @@
-"""`Player` in Chromium: against the real daemon, and against a stand-in for what that does not do on command."""
+"""`Player` in Chromium: against the real daemon, and a stand-in for what that does not do on command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ SHOWN = """
     const pen = canvas.getContext('2d');
     pen.drawImage(video, 0, 0, 18, 50);
     const row = pen.getImageData(0, 6, 18, 1).data;
-    return Array.from({ length: 16 }, (_, at) => row[4 * (at + 1)] > 127 ? 1 : 0).reduce((n, bit) => 2 * n + bit, 0);
+    const bits = Array.from({ length: 16 }, (_, at) => row[4 * (at + 1)] > 127 ? 1 : 0);
+    return bits.reduce((number, bit) => 2 * number + bit, 0);
   };
 """
 
@@ -203,7 +204,10 @@ async def test_a_video_that_does_not_get_ready_is_set_up_again() -> None:
 
 
 async def test_a_full_buffer_and_a_viewer_that_pauses() -> None:
-    """The quota is met by removing what was played; after a pause it goes on at the live edge. As on a phone."""
+    """The quota is met by removing what was played; after a pause it goes on at the live edge.
+
+    With a ManagedMediaSource, as on a phone.
+    """
 
     async def script(viewer: Viewer) -> None:
         await viewer.init()

@@ -117,7 +117,8 @@ async def test_waits_for_the_network_and_then_takes_less_of_it(tmp_path: Path) -
     with daemon(tmp_path, COPY + RAW) as running:
         async with open_library() as page:
             await page.run(
-                "Object.defineProperty(WebSocket.prototype, 'bufferedAmount', { get: () => window.buffered ?? 0 })"
+                "Object.defineProperty(WebSocket.prototype, 'bufferedAmount',"
+                " { get: () => window.buffered ?? 0 })"
             )
             await start(page, url_of(running))
             await page.run(buffered, bytes=5_000_000)
@@ -167,7 +168,10 @@ async def test_goes_on_after_a_reload(tmp_path: Path) -> None:
 
 
 async def test_a_source_that_ends_is_told_and_can_be_replaced(tmp_path: Path) -> None:
-    """All tracks end: the publisher pauses, and goes on with another stream; a recorder that stops is replaced."""
+    """All tracks end: the publisher pauses, and goes on with another stream.
+
+    A recorder that stops by itself is followed by another; what happens to devices and page is told.
+    """
     with daemon(tmp_path, COPY + RAW) as running:
         async with open_library() as page:
             await start(page, url_of(running))
@@ -187,13 +191,15 @@ async def test_a_source_that_ends_is_told_and_can_be_replaced(tmp_path: Path) ->
             await page.run("source.end()")
             await page.run(
                 "window.source = numberedCanvas({ fps: 30 });"
-                "await publisher.replace(source.stream({ width: 320, height: 180, video: true, audio: false }))"
+                "await publisher.replace("
+                "source.stream({ width: 320, height: 180, video: true, audio: false }))"
             )
             await page.until("publisher.state === 'live' && recorders[2]?.given.length > 2")
             await page.run("await publisher.stop()")
             expected = await page.run("return await hashes()")
             assert await codes(page) == [
-                "devices_changed", "hidden_tab", "recorder_stopped", "track_ended", "track_ended", "source_ended",
+                "devices_changed", "hidden_tab", "recorder_stopped",
+                "track_ended", "track_ended", "source_ended",
             ]  # fmt: skip
         await running.wait_ended()
         assert hashes(running) == expected
@@ -263,7 +269,7 @@ NOISE = """
 
 @pytest.mark.full
 async def test_a_network_that_stalls(tmp_path: Path) -> None:
-    """By a proxy that takes nothing for a while: the recorder pauses and goes on, and nothing is lost of it."""
+    """A proxy takes nothing for a while: the recorder pauses and goes on, and nothing of it is lost."""
     with daemon(tmp_path, COPY + RAW) as running:
         async with proxy(int(running.ingest.rpartition(":")[2])) as way, open_library() as page:
             await page.run(NOISE)

@@ -1,7 +1,7 @@
 """A stand-in for the daemon's watching side, which says and leaves out what a test tells it to.
 
-It speaks the wire contract of ``/stream/watch/STREAM`` over captured media: for what a real daemon does not do
-on command (gaps, silence, sudden ends).
+It speaks the wire contract of ``/stream/watch/STREAM`` over captured media: for what a real daemon does not
+do on command (gaps, silence, sudden ends).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Viewer:
         await self.socket.send_message(json.dumps({"type": kind, **fields}))
 
     async def init(self, name: str = VP8, *, time: int | None = None) -> None:
-        """The init segment of a capture, which begins at *time* (ms), by default where the last one was left."""
+        """The init segment of a capture, which begins at *time* (ms): by default where the last one ended."""
         self.time = self.time if time is None else time
         self._begun = self.time
         self._media = media(name)

@@ -19,7 +19,7 @@ PAGE = Path(__file__).with_name("library.html")
 
 @frozen
 class LibraryPage:
-    """The page; expressions may use ``Publisher``, ``Player``, ``heard``, ``until``, ``recorders``, ``video``."""
+    """The page: scripts may use ``Publisher``, ``Player``, ``heard``, ``until``, ``recorders``, ``video``."""
 
     page: Page
 
@@ -36,7 +36,8 @@ class LibraryPage:
         """Load *url*, or the page again."""
         await self.page.goto(url)
         await self.page.evaluate(
-            "new Promise(done => { const look = () => window.loaded ? done() : setTimeout(look, 20); look(); })"
+            "new Promise(done => {"
+            " const look = () => window.loaded ? done() : setTimeout(look, 20); look(); })"
         )
 
 

@@ -49,7 +49,10 @@ const WORDS = {
     "Ask for a lower size or frame rate, or choose another device.",
   ],
   capture_failed: ["Camera or microphone failed.", "Try again; if it stays so, restart the browser."],
-  devices_changed: ["A camera or microphone was connected or removed.", "Check that the right one is chosen."],
+  devices_changed: [
+    "A camera or microphone was connected or removed.",
+    "Check that the right one is chosen.",
+  ],
   track_ended: [
     "A track of the source has ended.",
     "Was the device unplugged, or sharing stopped? Choose a source again.",
@@ -62,8 +65,14 @@ const WORDS = {
   ],
 
   // The recorder
-  recorder_failed: ["The recorder failed.", "Choose another source or format; if it stays so, restart the browser."],
-  recorder_stopped: ["The recorder stopped by itself; another one goes on.", "Nothing, unless it happens often."],
+  recorder_failed: [
+    "The recorder failed.",
+    "Choose another source or format; if it stays so, restart the browser.",
+  ],
+  recorder_stopped: [
+    "The recorder stopped by itself; another one goes on.",
+    "Nothing, unless it happens often.",
+  ],
   no_data: ["The recorder gives nothing.", "Is the camera off, or the picture frozen?"],
   empty_chunks: ["The recorder gives empty chunks.", "Its tracks may have ended: choose the source again."],
   huge_chunks: ["The recorder gives very large chunks.", "Use shorter slices, or a lower bitrate."],
@@ -83,7 +92,10 @@ const WORDS = {
     "15 seconds wait to be sent, so that recording was stopped until they are.",
     "Nothing that was recorded is lost; what happens meanwhile is. Check the network.",
   ],
-  bitrate_lowered: ["The bitrate was lowered to what the network carries.", "Nothing; it is raised again later."],
+  bitrate_lowered: [
+    "The bitrate was lowered to what the network carries.",
+    "Nothing; it is raised again later.",
+  ],
   bitrate_raised: ["The bitrate was raised again.", "Nothing."],
   unreachable: [
     "The server cannot be reached.",
@@ -132,7 +144,10 @@ const WORDS = {
   may_not_watch: ["The server does not let you watch this stream.", "Ask for a new link; tokens expire."],
   no_such_stream: ["There is no such stream.", "Check the address."],
   too_many_viewers: ["The stream has as many viewers as the server takes.", "Nothing: it is tried again."],
-  too_many_tokens: ["Too many wrong tokens came from here.", "Ask for a new link; it is tried again in a while."],
+  too_many_tokens: [
+    "Too many wrong tokens came from here.",
+    "Ask for a new link; it is tried again in a while.",
+  ],
   unplayable: [
     "The server has this stream in no format that a browser plays.",
     "Publish H.264, VP8, VP9 or AV1, or add an HLS sink to the pipeline.",

@@ -158,6 +158,7 @@ export class Player extends Emitter {
     this.#started = performance.now();
     this.#firstFrame = null;
     this.#progress = new Progress();
+    this.#edge.reset();
     this.#autoplay.wanted = true;
     this.#session = "";
     this.#listening = new AbortController();

@@ -90,16 +90,11 @@ export class Publisher extends Emitter {
   /** @param {PublisherOptions} options */
   constructor(options) {
     super();
-    const { lowLatency = false } = options;
-    this.#options = {
-      slice: lowLatency ? 100 : 250,
-      keyframeInterval: 2000,
-      audioBitrate: 128_000,
-      adapt: true,
-      ...options,
-    };
+    const { lowLatency = false, adapt = true, bitrate = 2_500_000, audioBitrate = 128_000 } = options;
+    const { slice = lowLatency ? 100 : 250, keyframeInterval = 2000 } = options;
+    this.#options = { ...options, adapt, audioBitrate, slice, keyframeInterval };
     this.#stream = options.stream;
-    this.#bitrate = new Bitrate(options.bitrate ?? 2_500_000);
+    this.#bitrate = new Bitrate(bitrate);
   }
 
   /**
@@ -210,7 +205,8 @@ export class Publisher extends Emitter {
     run.recording.stream = stream;
     run.unwatch();
     run.unwatch = this.#watch();
-    await this.#renew(run);
+    this.#renew(run);
+    await run.recording.before;
   }
 
   /**
@@ -219,7 +215,8 @@ export class Publisher extends Emitter {
    */
   async setBitrate(bitrate) {
     this.#bitrate.set(bitrate);
-    if (this.#run) await this.#renew(this.#run);
+    if (this.#run) this.#renew(this.#run);
+    await this.#run?.recording?.before;
   }
 
   #watch() {
@@ -231,7 +228,7 @@ export class Publisher extends Emitter {
    * @param {Run} run
    * @param {{discard?: boolean}} [options]
    */
-  async #renew(run, options) {
+  #renew(run, options) {
     const { recording, uplink } = run;
     if (!recording || !uplink?.hello || this.#over || run.pressure.state === "full") return;
     const before = run.pressure.state === "paused";
@@ -309,7 +306,7 @@ export class Publisher extends Emitter {
    */
   #look(run) {
     const { uplink, recording, pressure } = run;
-    if (!uplink || !recording || this.#over) return;
+    if (!uplink || !recording || this.#over || run !== this.#run) return;
     uplink.look();
     const now = performance.now();
     const { chunks } = uplink.waiting;
@@ -349,14 +346,14 @@ export class Publisher extends Emitter {
    * @param {Run} run
    */
   #settle(run) {
-    if (this.#over || !run.uplink?.ready) return;
+    if (this.#over || !run.uplink?.ready || run !== this.#run) return;
     if (run.pressure.state !== "flowing") {
       this.#turn("paused", problem(run.pressure.state === "full" ? "queue_full" : "buffer_full"));
     } else if (!run.recording?.active) {
       this.#turn("paused", problem("source_ended"));
     } else if (run.acknowledged) {
       this.#turn("live");
-      run.begin();
+      run.isLive();
     } else {
       this.#turn("starting");
     }
@@ -377,7 +374,7 @@ export class Publisher extends Emitter {
     else if (why) this.emit("warning", why);
     this.#turn(state, why);
     this.emit("statistics", this.statistics);
-    run.end(new IngestdError(why ?? problem("stopped")));
+    run.isOver(new IngestdError(why ?? problem("stopped")));
   }
 
   /** @param {PublisherState} state @param {Problem | null} [cause] @param {number | null} [retryIn] ms */

@@ -22,6 +22,8 @@ import { recordingTypes } from "./types.js";
  */
 
 export class Recording {
+  /** What is recorded, or was last. */
+  type = "";
   /** The number of the next recorder. */
   next = 0;
   paused = false;
@@ -38,7 +40,7 @@ export class Recording {
    * The end of the last recorder's data.
    * @type {Promise<unknown>}
    */
-  #before = Promise.resolve(null);
+  before = Promise.resolve(null);
 
   /** @param {MediaStream} stream @param {RecordingOptions} options @param {RecordingHost} host */
   constructor(stream, options, host) {
@@ -50,11 +52,6 @@ export class Recording {
   /** Whether there is a recorder. */
   get active() {
     return this.#current !== null;
-  }
-
-  /** The type that it records; empty without a recorder. */
-  get type() {
-    return this.#current?.recorder.type ?? "";
   }
 
   /**
@@ -75,10 +72,10 @@ export class Recording {
       new MediaStream(tracks),
       { ...this.#options, type, bitrate },
       data => {
-        source.mime = recorder.type || type;
+        source.mime = this.type = recorder.type || type;
         if (!this.#void.has(source)) this.#host.give(source, data);
       },
-      this.#before,
+      this.before,
     );
     this.next += 1;
     const current = (this.#current = { recorder, source });
@@ -98,8 +95,8 @@ export class Recording {
     const current = this.#current;
     this.#current = null;
     this.paused = false;
-    if (current) this.#before = current.recorder.stop();
-    return this.#before;
+    if (current) this.before = current.recorder.stop();
+    return this.before;
   }
 
   pause() {

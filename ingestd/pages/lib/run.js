@@ -27,26 +27,28 @@ export class Run {
   /** @type {[at: number, bytes: number][]} */
   #sent = [];
   /** @type {() => void} */
-  begin = () => {};
+  isLive = () => {};
   /** @type {(why: IngestdError) => void} */
-  end = () => {};
+  isOver = () => {};
 
   /** @param {number} slice */
   constructor(slice) {
     this.pressure = new Pressure({ slice });
     this.outbox = new Outbox({ most: 2 * this.pressure.limit });
     /** @type {Promise<void>} */
-    this.over = new Promise(over => {
-      /** @type {Promise<void>} */
-      this.begun = new Promise((begun, failed) => {
-        this.begin = begun;
-        this.end = why => {
-          failed(why);
-          over();
-        };
-      });
+    this.begun = new Promise((begun, failed) => {
+      this.isLive = begun;
+      this.isOver = failed;
     });
-    this.begun?.catch(() => {}); // who does not wait for it has the events
+    this.begun.catch(() => {}); // who does not wait for it has the events
+    /** @type {Promise<void>} */
+    this.over = new Promise(over => {
+      const failed = this.isOver;
+      this.isOver = why => {
+        failed(why);
+        over();
+      };
+    });
   }
 
   /** @param {number} at */

@@ -22,6 +22,13 @@ const VIDEO = {
 /** AV1 last: few machines encode it in time. */
 const ORDER = /** @type {const} */ (["vp8", "vp9", "h264", "av1"]);
 
+const SOUND_ONLY = [
+  "audio/webm;codecs=opus",
+  "audio/mp4;codecs=mp4a.40.2",
+  "audio/mp4;codecs=opus",
+  "audio/mp4",
+];
+
 /** @type {Record<string, string[]>} */
 const SOUND = { "video/mp4": ["mp4a.40.2", "opus"] };
 
@@ -42,7 +49,7 @@ export function recordingTypes({ codec = "vp8", video = true, audio = true, supp
  * @returns {string[]}
  */
 function candidates(first, video, audio) {
-  if (!video) return ["audio/webm;codecs=opus", "audio/mp4;codecs=mp4a.40.2", "audio/mp4;codecs=opus", "audio/mp4"];
+  if (!video) return SOUND_ONLY;
   const codecs = [first, ...ORDER.filter(codec => codec !== first)];
   const types = codecs.flatMap(codec =>
     VIDEO[codec].flatMap(([container, name]) =>
