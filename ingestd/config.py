@@ -69,8 +69,8 @@ class Ingest:
 class Viewers:
     """Those who watch over the ingest listener: `ingestd.live.relay`."""
 
-    max: int = field(default=500, validator=number_between(1, 100_000, zero="none"))
-    max_per_stream: int = field(default=500, validator=number_between(1, 100_000, zero="none"))
+    max: int = field(default=300, validator=number_between(1, 100_000, zero="none"))
+    max_per_stream: int = field(default=300, validator=number_between(1, 100_000, zero="none"))
     # of each stream that is watched
     memory: Bytes = field(default=16 * 2**20, validator=size_between("1MiB", "1GiB"))
     max_lag: Seconds = field(default=8.0, validator=duration_between("500ms", "10m"))

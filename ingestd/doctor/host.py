@@ -56,16 +56,20 @@ async def synchronisation() -> list[Finding]:
 
 
 def descriptors(config: Config) -> Finding:
-    """The soft limit of open files, against what the largest pipeline needs for ``max_streams`` of it."""
+    """The soft limit of open files, against what ``max_streams`` of the largest pipeline and viewers need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     sinks = max((len(pipeline.sinks) for pipeline in config.pipelines.values()), default=0)
-    each, streams = _SESSION + sinks * _SINK, config.ingest.max_streams
-    if soft == resource.RLIM_INFINITY or soft >= _BASE + streams * each:
+    each, streams, viewers = _SESSION + sinks * _SINK, config.ingest.max_streams, config.viewers.max
+    needed = _BASE + streams * each + viewers
+    if soft == resource.RLIM_INFINITY or soft >= needed:
         limit = "no limit" if soft == resource.RLIM_INFINITY else f"up to {soft}"
-        return ok("open files", f"{limit}, enough for {streams} streams ([ingest] max_streams)")
+        return ok("open files", f"{limit}, enough for {streams} streams and {viewers} viewers")
     enough = max(0, soft - _BASE) // each
     mend = (
-        f"raise it to {_BASE + streams * each} (LimitNOFILE= in the unit, `ulimit -n`), or lower max_streams"
+        f"raise it to {needed} (LimitNOFILE= in the unit, `ulimit -n`), or lower max_streams or viewers.max"
     )
-    text = f"up to {soft} (at most {hard}): enough for about {enough} of {streams} streams"
+    fits = f"about {enough} of {streams} streams"
+    if enough >= streams:
+        fits = f"{streams} streams, and {soft - needed + viewers} of {viewers} viewers"
+    text = f"up to {soft} (at most {hard}): enough for {fits}"
     return warning("open files", text, mend) if enough else failed("open files", text, mend)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import traceback
 
 import structlog
 import trio
@@ -89,9 +90,11 @@ class Relay:
                     await self._follow(session)
             except Unplayable as error:
                 self.close(UNPLAYABLE, str(error))
-            except Exception:
-                # A defect of ours, in one stream's relay; the others, and the publisher, go on.
-                log.exception("relay_failed", stream=self.stream)
+            except Exception as error:
+                # A defect of ours, in one stream's relay; the others, and the publisher, go on. As text:
+                # a renderer that shows local variables would show all streams.
+                text = "".join(traceback.format_exception(error))
+                log.error("relay_failed", stream=self.stream, traceback=text)  # noqa: TRY400
                 self.close(INTERNAL_ERROR, "internal error")
 
     async def _follow(self, session: Session) -> None:

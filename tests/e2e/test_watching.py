@@ -72,7 +72,10 @@ def pictures(data: bytes) -> list[tuple[int, bool]]:
     return found
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.full] if name.endswith("mp4") else []) for name in CODECS],
+)
 async def test_a_stream_is_seen_whole_and_from_the_middle(name: str, running: Daemon, tmp_path: Path) -> None:
     """Who was there first gets every frame; who joins gets all from a keyframe on. FFmpeg decodes both."""
     whole, _ = decoded(tmp_path / "whole", capture(name).data())

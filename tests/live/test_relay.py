@@ -99,7 +99,7 @@ def relays(made: Audience) -> int:
 async def gone(made: Audience) -> None:
     """Wait until no relay's task is left."""
     assert made._nursery is not None
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while made._nursery.child_tasks:
             await trio.lowlevel.checkpoint()
 
@@ -156,7 +156,7 @@ async def test_the_end_is_told_and_the_next_session_begins_by_itself() -> None:
             while viewer.viewer.waits:
                 await trio.lowlevel.checkpoint()
             session.end()
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 while (told := (await viewer.frames(1))[0][1]) and not (
                     isinstance(told, dict) and told["type"] == "ended"
                 ):
@@ -197,7 +197,7 @@ async def test_a_defect_ends_one_streams_viewers_and_nothing_else(monkeypatch: p
             broken.setattr(module.Segmenter, "messages", fail)
             async with watching(made) as viewer:
                 session.frames.publish(key=True)
-                with trio.CancelScope(shield=True), trio.fail_after(5):
+                with trio.CancelScope(shield=True), trio.fail_after(20):
                     while viewer.viewer.closing is None:
                         await trio.lowlevel.checkpoint()
         assert viewer.viewer.closing == (1011, "internal error")
