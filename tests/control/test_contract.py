@@ -147,6 +147,19 @@ async def test_the_policy_lets_a_page_reach_the_ingest_listener(
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
 
 
+async def test_what_a_page_must_know_first_needs_no_token(tmp_path: Path) -> None:
+    """Where to publish, whether one has to sign in, and whether this browser is."""
+    token = give(tmp_path, "somebody", "read")
+    async with listener(tmp_path, TOKENS) as made:
+        stranger = (await made.ask("GET", "/v1/about")).json()
+        signed_in = await made.ask("POST", "/v1/session", json={"token": token})
+        name, _, cookie = signed_in.headers["Set-Cookie"].partition(";")[0].partition("=")
+        known = (await made.ask("GET", "/v1/about", Cookie=f"{name}={cookie}")).json()
+    assert stranger["publish"] == "ws://127.0.0.1:0/stream/live"
+    assert (stranger["tokens"], stranger["signed_in"], stranger["playback"]) == (True, False, "open")
+    assert known == stranger | {"signed_in": True}
+
+
 @pytest.mark.parametrize(
     "path",
     ["/ui/../pages.py", "/ui/%2e%2e/names.py", "/ui/dashboard.html", "/ui/lib", "/lib/../docs.js",

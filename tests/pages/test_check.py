@@ -6,9 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.daemon.tools import ENCODE, HLS, MP4
+from tests.e2e.test_nginx import behind
 from tests.support.daemon import Daemon, daemon
 from tests.support.visitor import PHONE, barriers, overflow, visitor
 
@@ -82,3 +84,17 @@ def test_a_missing_ffmpeg_is_named(tmp_path: Path, browser: Browser) -> None:
             text = checked(who.open("/check"))
     assert "FFmpeg failed." in text
     assert re.search(r"✗ FFmpeg .*does not encode: .*\n +→ Run `ingestd doctor` on the server", text)
+
+
+@pytest.mark.full
+def test_all_is_well_behind_nginx(tmp_path: Path, browser: Browser) -> None:
+    """At the one address of `control.public_url`: pages, API, events, and both ends of the media."""
+    with behind(tmp_path) as (_, address), visitor(browser, f"http://{address}") as who:
+        board = who.open("/")
+        expect(board.locator("#summary")).to_contain_text("0 viewers")
+        who.context.set_default_timeout(LONG)
+        text = checked(who.open("/check"))
+        assert "All of it works." in text, text
+        expect(board.locator("#summary")).to_contain_text("1 stream ")
+        expect(board.get_by_role("article", name="check")).to_have_count(0)
+        assert who.complaints == []

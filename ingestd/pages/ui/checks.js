@@ -1,7 +1,7 @@
 // The steps of a check: each says what it saw, or throws what is wrong and how to mend it.
 import { Player, Publisher } from "../lib/ingestd.js";
 import { about, call, Problem, who } from "./api.js";
-import { delay, rate } from "./dom.js";
+import { delay, plural, rate } from "./dom.js";
 import { testCard } from "./testcard.js";
 import { track } from "./words.js";
 
@@ -214,7 +214,7 @@ export class Check {
       return encoder ? (encoder.frames > 0 ? found : null) : (running ? found : null);
     }).catch(timeless("FFmpeg has encoded nothing yet.", `The server may be too busy. ${cure}`));
     const { encoder } = status;
-    return encoder ? `It encodes: ${encoder.frames} frames so far.` : "Not needed to encode: the sinks take what the browser sends.";
+    return encoder ? `It encodes: ${plural(encoder.frames, "frame")} so far.` : "Not needed to encode: the sinks take what the browser sends.";
   }
 
   /** @param {string} name */

@@ -40,6 +40,7 @@ export class StreamCard {
     this.fps = new Graph("Frames per second", (value) => value.toFixed(0), { length: 60, seconds: 120, least: 30 });
     this.graphs = make("div", { class: "graphs" }, this.bitrate.element, this.fps.element);
     this.facts = make("dl", { class: "facts" });
+    this.side = make("div", { class: "side stack tight" }, this.thumb, this.facts);
     this.sinks = make("ul", { class: "sinks" });
     this.cause = make("p", { class: "small soft" });
     this.events = make("ul", { class: "events", tabindex: "0", "aria-label": `Events of ${stream.name}` });
@@ -53,11 +54,11 @@ export class StreamCard {
     };
     this.watch = make("a", { class: "button", href: new URL(`watch/${stream.name}`, base).href, "aria-label": `Watch: ${stream.name}` }, "Watch");
     this.element = make("article", { class: "panel stream", "aria-labelledby": id },
-      make("div", { class: "side stack tight" }, this.thumb, this.facts),
+      make("header", {},
+        make("h3", { id }, make("a", { href: new URL(`watch/${stream.name}`, base).href }, stream.name)),
+        this.badge, this.title),
+      this.side,
       make("div", { class: "body stack" },
-        make("header", {},
-          make("h3", { id }, make("a", { href: new URL(`watch/${stream.name}`, base).href }, stream.name)),
-          this.badge, this.title),
         this.graphs, this.sinks, this.cause,
         make("div", { class: "row" }, this.watch, button("stop", "Stop", "danger"), button("reset-key", "Reset key"),
           button("enable", "Enable"), button("disable", "Disable"), button("delete", "Delete", "danger"))),
@@ -81,8 +82,8 @@ export class StreamCard {
     this.badge.className = `badge ${kind}`;
     say(this.title, stream.title);
     this.title.hidden = !stream.title;
-    for (const part of [this.element.firstElementChild, this.graphs, this.sinks, this.watch]) {
-      /** @type {HTMLElement} */ (part).hidden = !onAir;
+    for (const part of [this.side, this.graphs, this.sinks, this.watch]) {
+      part.hidden = !onAir;
     }
     say(this.cause, stream.cause ? `${onAir ? "" : "It ended: "}${stream.cause}` : off(stream));
     this.cause.hidden = onAir && !stream.cause;

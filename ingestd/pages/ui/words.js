@@ -71,7 +71,9 @@ export function happening({ type, data }) {
     return { text, kind, cause };
   }
   const [text, kind] = HEALTH_EVENTS[what] ?? [what, ""];
-  return { text: `${noun === "encoder" ? "Encoder" : `Sink ${data.name}`} ${text}`, kind, cause };
+  // Why it failed stands at the failure; a new attempt only has it still.
+  const why = what === "starting" ? "" : cause;
+  return { text: `${noun === "encoder" ? "Encoder" : `Sink ${data.name}`} ${text}`, kind, cause: why };
 }
 
 const CODECS = /** @type {Record<string, string>} */ ({
