@@ -61,7 +61,8 @@ class Segmenter:
     def _message(self, frames: Sequence[Frame], batch: Batch, *, starts: bool) -> Message | None:
         assert self._muxer is not None  # noqa: S101  _configure made it
         first, self.count = self.count, self.count + len(frames)
-        data = self._muxer.mux(frames)
+        muxer = self._muxer
+        data = muxer.mux(frames, begin=starts) if isinstance(muxer, Muxer) else muxer.mux(frames)
         if not data:
             return None  # all before the time 0
         head = frame_head(BINARY, len(data))
@@ -91,5 +92,6 @@ class Segmenter:
 def _muxer(tracks: Sequence[Track]) -> tuple[str, Muxer | Mp4Muxer]:
     """The container that players take *tracks* in. Raises `UnsupportedMedia`."""
     if {track.codec for track in tracks} <= WEBM_CODECS:
-        return "webm", Muxer(tracks)
+        # Firefox takes each Cluster for a new segment, of which it drops what comes before a keyframe.
+        return "webm", Muxer(tracks, open_clusters=True)
     return "mp4", Mp4Muxer(tracks)

@@ -33,6 +33,8 @@ from ingestd.media.webm_index import DURATION_ROOM, SEEK_HEAD_ROOM, SeekIndex
 
 MAX_CLUSTER_MS = 5000
 """A cluster spans at most this long (RFC 9559, section 25.1, recommends it)."""
+MAX_OPEN_CLUSTER_MS = 30_000
+"""One that goes on over calls may span this long: a block's time has 16 bits."""
 
 _BLOCK_TAIL = struct.Struct(">hB")
 _KEYFRAME = 0x80
@@ -46,7 +48,8 @@ class Muxer:
     """Write frames of *tracks* as one WebM or Matroska stream.
 
     *doc_type* is ``webm`` when WebM allows all the codecs, else ``matroska``, unless given.
-    With *unknown_sizes* each Cluster says that it ends where the next begins. With *seekable* the
+    With *unknown_sizes* each Cluster says that it ends where the next begins. With *open_clusters* it does,
+    too, and goes on over calls of `mux` until there is a reason for another one. With *seekable* the
     header leaves room for what `finish` fills in, and at most *max_cues* cues are remembered.
     Raises `UnsupportedMedia` for a codec that Matroska does not know.
 
@@ -63,6 +66,7 @@ class Muxer:
         *,
         doc_type: str | None = None,
         unknown_sizes: bool = False,
+        open_clusters: bool = False,
         seekable: bool = False,
         max_cues: int = 4096,
         date: int | None = None,
@@ -72,7 +76,10 @@ class Muxer:
             raise ValueError("a muxer needs at least one track")
         if doc_type is None:
             doc_type = "webm" if {track.codec for track in tracks} <= ids.WEBM_CODECS else "matroska"
-        self._unknown_sizes = unknown_sizes
+        self._unknown_sizes = unknown_sizes or open_clusters
+        self._open_clusters = open_clusters
+        self._longest = MAX_OPEN_CLUSTER_MS if open_clusters else MAX_CLUSTER_MS
+        self._open: tuple[int, int] | None = None  # the times of the Cluster and its last block
         # Chromium's Media Source takes no step back inside a cluster; B-frames, which only
         # Matroska's codecs have, would make a cluster of nearly every frame.
         self._forward_only = doc_type == "webm"
@@ -130,22 +137,25 @@ class Muxer:
         """The time of *frame*'s block in milliseconds: the nearest one, CodecDelay added back."""
         return self._block_time(frame, self._start)
 
-    def mux(self, frames: Iterable[Frame]) -> bytes:
+    def mux(self, frames: Iterable[Frame], *, begin: bool = False) -> bytes:
         """Return *frames*, in decode order, as one or more whole Clusters; nothing for no frames.
 
         Tracks may be interleaved anyhow: inside one call their frames are put in the order of
         time, without changing the order inside a track. A Cluster begins at each call, at each
-        video keyframe, where a time goes back, and after `MAX_CLUSTER_MS`.
+        video keyframe, where a time goes back, and after `MAX_CLUSTER_MS`. With *open_clusters* a call goes
+        on with the last one, unless *begin*.
         """
         out: list[bytes] = []
         blocks: list[bytes | memoryview] = []
-        base = last = 0
+        begun = self._open is not None and not begin
+        base, last = self._open or (0, 0)
+        fresh = False  # the Cluster of *blocks* has no head yet
         for time, frame in self._in_order(frames):
             video_key = frame.keyframe and frame.track in self._video
             back = time < last if self._forward_only else time < base
-            if not blocks or video_key or back or time - base >= MAX_CLUSTER_MS:
-                self._end_cluster(base, blocks, out)
-                blocks, base = [], time
+            if not begun or video_key or back or time - base >= self._longest:
+                self._end_cluster(base, blocks, out, fresh=fresh)
+                blocks, base, begun, fresh = [], time, True, True
                 if frame.keyframe and frame.track in self._cue_tracks:
                     self._note(self._written, frame, time)
             last = time
@@ -158,7 +168,9 @@ class Muxer:
             )
             blocks.append(frame.payload)
             self._reach(frame, time)
-        self._end_cluster(base, blocks, out)
+        self._end_cluster(base, blocks, out, fresh=fresh)
+        if self._open_clusters and begun:
+            self._open = base, last
         return b"".join(out)
 
     def recover(self, events: Iterable[Event]) -> None:
@@ -221,13 +233,19 @@ class Muxer:
         keyed.sort(key=lambda item: item[0])
         return [(time, frame) for _, time, frame in keyed]
 
-    def _end_cluster(self, base: int, blocks: list[bytes | memoryview], out: list[bytes]) -> None:
+    def _end_cluster(
+        self, base: int, blocks: list[bytes | memoryview], out: list[bytes], *, fresh: bool
+    ) -> None:
         if not blocks:
             return
-        body = encode_uint(ids.TIMESTAMP, base) + b"".join(blocks)
-        size = unknown_size(8) if self._unknown_sizes else vint(len(body))
-        out += (encode_id(ids.CLUSTER), size, body)
-        self._written += 4 + len(size) + len(body)
+        body = b"".join(blocks)
+        if fresh:
+            body = encode_uint(ids.TIMESTAMP, base) + body
+            size = unknown_size(8) if self._unknown_sizes else vint(len(body))
+            out += (encode_id(ids.CLUSTER), size)
+            self._written += 4 + len(size)
+        out.append(body)
+        self._written += len(body)
 
 
 def _ebml_head(doc_type: str) -> bytes:

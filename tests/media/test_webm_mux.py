@@ -77,8 +77,8 @@ def segment_children(data: bytes) -> dict[int, Element]:
 
 
 @every_recorder
-@pytest.mark.parametrize("unknown_sizes", [False, True], ids=["known", "unknown"])
-def test_what_is_muxed_is_demuxed(recorded: Capture, unknown_sizes: bool) -> None:
+@pytest.mark.parametrize("sizes", [{}, {"unknown_sizes": True}, {"open_clusters": True}], ids=" ".join)
+def test_what_is_muxed_is_demuxed(recorded: Capture, sizes: dict[str, bool]) -> None:
     """Tracks and frames come back as they went in, muxed portion by portion as they arrive."""
     for data in recorded.recorders():
         demuxer, events, out, muxer = Demuxer(), [], [], None
@@ -86,7 +86,7 @@ def test_what_is_muxed_is_demuxed(recorded: Capture, unknown_sizes: bool) -> Non
             portion = demuxer.feed(data[position : position + 50_000])
             events += portion
             if muxer is None:
-                muxer = Muxer(header_of(portion).tracks, unknown_sizes=unknown_sizes)
+                muxer = Muxer(header_of(portion).tracks, **sizes)
                 out.append(muxer.header())
             out.append(muxer.mux(frames_of(portion)))
         back = demux([b"".join(out)])
@@ -131,6 +131,28 @@ def test_any_times_are_written_to_the_nearest_millisecond(
         assert times == sorted(times) or doc_type == "matroska"
         assert max(times) - times[0] < MAX_CLUSTER_MS * NS_PER_MS
         assert not any(frame.keyframe and frame.track == 1 for frame in inside[1:])
+
+
+def test_an_open_cluster_goes_on_until_the_next_keyframe() -> None:
+    """Over calls; one begins elsewhere where a time goes back, and where the caller wants one."""
+    muxer = Muxer([VIDEO], open_clusters=True)
+
+    def mux(*times: int, key: bool = False, begin: bool = False) -> bytes:
+        return muxer.mux([Frame(1, at * NS_PER_MS, key, b"x") for at in times], begin=begin)
+
+    calls = [mux(0, key=True), mux(40, 80), mux(), mux(120), mux(160, key=True), mux(200), mux(180), mux(240)]
+    data = muxer.header() + b"".join([*calls, mux(280, begin=True), mux(320)])
+    times = [[frame.timestamp // NS_PER_MS for frame in found] for _, found in clusters(data)]
+    assert times == [[0, 40, 80, 120], [160, 200], [180, 240], [280, 320]]
+
+
+def test_an_open_cluster_is_as_long_as_its_times_allow() -> None:
+    """Its blocks' times have 16 bits, with a sign."""
+    frames = [Frame(1, at * NS_PER_MS, at == 0, b"x") for at in (0, 29_999, 30_000, 60_000)]
+    muxer = Muxer([VIDEO], open_clusters=True)
+    data = muxer.header() + b"".join(muxer.mux([frame]) for frame in frames)
+    assert [len(found) for _, found in clusters(data)] == [2, 1, 1]
+    assert [frame.timestamp for frame in frames_of(plain(demux([data])))] == [f.timestamp for f in frames]
 
 
 def test_rounding_does_not_add_up() -> None:

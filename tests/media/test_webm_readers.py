@@ -64,12 +64,10 @@ def finished(path: Path, muxer: Muxer, portions: list[bytes]) -> None:
 
 
 @every_capture
-@pytest.mark.parametrize("shape", ["live", "unknown sizes", "seekable"])
+@pytest.mark.parametrize("shape", ["live", "unknown_sizes", "open_clusters", "seekable"])
 def test_ffmpeg_and_mkvtoolnix_have_no_complaint(recorded: Capture, shape: str, tmp_path: Path) -> None:
     """Both read all of it without a warning, and ffprobe lists the source's packets."""
-    muxer, portions, events = remuxed(
-        recorded, seekable=shape == "seekable", unknown_sizes=shape == "unknown sizes"
-    )
+    muxer, portions, events = remuxed(recorded, **({} if shape == "live" else {shape: True}))
     path = tmp_path / "out.mkv"
     if shape == "seekable":
         finished(path, muxer, portions)
@@ -88,10 +86,12 @@ def page() -> Iterator[Page]:
 
 
 @webm_captures
-@pytest.mark.parametrize("unknown_sizes", [False, True], ids=["known", "unknown"])
-def test_chromiums_media_source_plays_all_of_it(recorded: Capture, unknown_sizes: bool, page: Page) -> None:
+@pytest.mark.parametrize("sizes", [{}, {"unknown_sizes": True}, {"open_clusters": True}], ids=" ".join)
+def test_chromiums_media_source_plays_all_of_it(
+    recorded: Capture, sizes: dict[str, bool], page: Page
+) -> None:
     """Appended portion by portion it is buffered from first to last frame, but for the source's gaps."""
-    _, portions, events = remuxed(recorded, unknown_sizes=unknown_sizes)
+    _, portions, events = remuxed(recorded, **sizes)
     frames = frames_of(events)
     tracks = header_of(events).tracks
     codecs = ",".join({"av1": "av01.0.09M.08"}.get(track.codec, track.codec) for track in tracks)

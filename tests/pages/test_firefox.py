@@ -51,7 +51,7 @@ async def test_firefox_publishes_and_watches(tmp_path: Path) -> None:
             await badge(watch, "Live")
             before = await watch.evaluate(FRAMES)
             await until(watch, f"{FRAMES} > {before} + 40")
-            tracks = (await trio.to_thread.run_sync(running.status))["tracks"]
+            tracks = (await trio.to_thread.run_sync(running.status))["source"]["tracks"]
             assert {track["codec"] for track in tracks} == {"vp8", "opus"}
             await studio.evaluate("document.querySelector('#end').click()")
             await badge(studio, "Ended")
