@@ -60,7 +60,7 @@ let returning = false;
 
 // Sources
 
-const sources = new Sources((stream) => {
+const sources = new Sources(async (stream) => {
   preview.srcObject = stream;
   preview.play().catch(() => {});
   const pictures = stream.getVideoTracks().length > 0;
@@ -70,10 +70,10 @@ const sources = new Sources((stream) => {
   screenButton.disabled = false;
   screenButton.textContent = sources.sharing ? "Stop sharing" : "Share screen";
   preview.classList.toggle("mirror", !sources.sharing);
-  publisher?.replace(stream).catch(() => {});
   settle();
   goOn();
   void list();
+  await publisher?.replace(stream);
 }, (problem) => {
   if (sources.stream) warn(problem);
   else curtain(problem.text, problem.advice);

@@ -20,7 +20,7 @@ export class Sources {
   stream = null;
   height = 720;
 
-  /** @param {(stream: MediaStream) => void} changed @param {(problem: Problem) => void} failed */
+  /** @param {(stream: MediaStream) => Promise<void>} changed @param {(problem: Problem) => void} failed */
   constructor(changed, failed) {
     this.changed = changed;
     this.failed = failed;
@@ -54,17 +54,23 @@ export class Sources {
     const [width, height] = RATES[/** @type {keyof typeof RATES} */ (this.height)] ?? RATES[720];
     const video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 }, ...exactly(camera) };
     const audio = { ...exactly(microphone) };
-    // Some systems give one device to one taker only: the old one is let go of first.
-    stop(this.#camera);
+    const wanted = [{ video, audio }, { video }, { audio }];
+    const before = this.#camera;
     try {
-      this.#camera = await first([{ video, audio }, { video }, { audio }]);
+      this.#camera = await first(wanted).catch((error) => {
+        if (!before) throw error;
+        // Some systems give a device to one taker only: the old one is let go of first.
+        stop(before);
+        return first(wanted);
+      });
     } catch (error) {
       this.#camera = null;
       this.failed(explainMediaError(error));
       return;
     }
     this.muted = this.#muted;
-    this.#compose();
+    await this.#compose();
+    stop(before);
   }
 
   /** Share the screen in place of the camera, until it ends. */
@@ -81,14 +87,15 @@ export class Sources {
       return;
     }
     this.#screen.getVideoTracks()[0]?.addEventListener("ended", () => this.unshare());
-    this.#compose();
+    await this.#compose();
   }
 
   async unshare() {
-    stop(this.#screen);
+    const before = this.#screen;
     this.#screen = null;
-    if (this.#camera) this.#compose();
+    if (this.#camera) await this.#compose();
     else await this.open();
+    stop(before);
   }
 
   /** How loud it is, 0 to 1 over 60 dB; null without sound. */
@@ -100,7 +107,7 @@ export class Sources {
     return Math.min(1, Math.max(0, 1 + (10 * Math.log10(power + 1e-12)) / 60));
   }
 
-  #compose() {
+  async #compose() {
     const pictures = this.#screen ?? this.#camera;
     const [own, shared] = [this.#camera?.getAudioTracks() ?? [], this.#screen?.getAudioTracks() ?? []];
     this.#context ??= new AudioContext();
@@ -119,7 +126,7 @@ export class Sources {
       if (sound.length > 1) sound = mixed.stream.getAudioTracks();
     }
     this.stream = new MediaStream([...(pictures?.getVideoTracks().slice(0, 1) ?? []), ...sound]);
-    this.changed(this.stream);
+    await this.changed(this.stream);
   }
 }
 
