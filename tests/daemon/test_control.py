@@ -88,7 +88,7 @@ async def test_the_shape_of_a_streams_status(tmp_path: Path, ffmpeg: str) -> Non
     for status in (before, during, after):
         assert set(status) >= STREAM
         assert (status["name"], status["pipeline"], status["viewers"]) == ("cam", "test", 0)
-    assert listed == {"streams": [after]}
+    assert listed == {"streams": [after], "complete": True}
     assert headers["Cache-Control"] == "no-store"
     assert (before["state"], before["since"], before["publisher"], before["sinks"]) == (
         "idle",

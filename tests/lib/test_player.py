@@ -130,7 +130,7 @@ async def test_gaps_jumps_and_new_init_segments() -> None:
         await viewer.say("waiting", state="connecting")
         await viewer.say("news of a later version", more=True)
         await viewer.init()
-        await viewer.send(1500, pace=0)
+        await viewer.send(750, pace=0)  # no more than should be buffered
         viewer.time += 175
         await viewer.init(time=viewer.time)  # from a keyframe on
         await viewer.send(2500)
