@@ -50,6 +50,8 @@ export class Problem extends Error {
 
 /** @type {string | null} */
 let csrf = null;
+/** Whether this page is on its way to another. */
+let leaving = false;
 
 /**
  * The answer to a request, as JSON; a `Problem` is thrown for any other than 2xx.
@@ -100,13 +102,17 @@ export async function signIn(token) {
   return found;
 }
 
+/** Sign out, and go where one signs in. What the page still asks for is refused, and leads nowhere. */
 export async function signOut() {
-  await call("DELETE", "v1/session", { login: false });
-  csrf = null;
+  leaving = true;
+  await call("DELETE", "v1/session", { login: false }).catch(() => {});
+  location.assign(new URL("login", base));
 }
 
 /** Go and sign in, and come back here. What is behind a `#` is never sent to a server. */
 export function toLogin() {
+  if (leaving) return;
+  leaving = true;
   const here = location.href.slice(location.origin.length);
   location.assign(new URL(`login#next=${encodeURIComponent(here)}`, base));
 }

@@ -1,5 +1,5 @@
 // The head of a page: who is signed in, and the way out.
-import { about, base, signOut, toLogin, who } from "./api.js";
+import { about, signOut, toLogin, who } from "./api.js";
 import { get, say } from "./dom.js";
 
 /** @typedef {import("./api.js").About} About */
@@ -27,10 +27,7 @@ export async function enter({ needed = false } = {}) {
     say(get("who"), me.name);
     const button = get("sign-out", HTMLButtonElement);
     button.hidden = false;
-    button.addEventListener("click", async () => {
-      await signOut().catch(() => {});
-      location.assign(new URL("login", base));
-    });
+    button.addEventListener("click", () => { void signOut(); });
   }
   return { daemon, me };
 }
