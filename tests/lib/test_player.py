@@ -56,7 +56,7 @@ async def codes(page: LibraryPage) -> list[str]:
 async def test_plays_what_is_published(tmp_path: Path) -> None:
     """Comes first; then a late one; other recorders and a new session of another codec; by another origin."""
     with daemon(tmp_path, COPY + RAW) as running:
-        async with open_library(elsewhere=True) as page:
+        async with open_library(of=running.control) as page:
             await page.run(SHOWN)
             await play(page, watch_url(running), latency=0.5)
             await page.until("player.state === 'waiting'")

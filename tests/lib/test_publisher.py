@@ -54,7 +54,10 @@ async def codes(page: LibraryPage) -> list[str]:
 async def test_everything_arrives_once_through_breaks_and_changes(tmp_path: Path) -> None:
     """By a library of another origin: two breaks, another source, another bitrate; the journal has it all."""
     with daemon(tmp_path, COPY + RAW + MKV) as running:
-        async with proxy(int(running.ingest.rpartition(":")[2])) as way, open_library(elsewhere=True) as page:
+        async with (
+            proxy(int(running.ingest.rpartition(":")[2])) as way,
+            open_library(of=running.control) as page,
+        ):
             await start(page, url_of(running, way.port), name="camera 1")
             assert await page.run("return publisher.state") == "live"
             assert running.wait_event("publisher_connected")["client"] == "camera 1"

@@ -43,18 +43,18 @@ class LibraryPage:
 
 @asynccontextmanager
 async def open_library(
-    browser: Chromium | None = None, *, elsewhere: bool = False
+    browser: Chromium | None = None, *, of: str | None = None
 ) -> AsyncIterator[LibraryPage]:
     """Serve the page, open it in *browser* (default: one of its own), and yield it.
 
-    With *elsewhere* the library is loaded from another origin than the page's.
+    With *of*, a daemon's control address, the library is the daemon's: of another origin than the page.
     """
     async with AsyncExitStack() as stack:
         browser = browser or await stack.enter_async_context(open_chromium())
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         url = await serve(nursery, PAGE)
-        library = await serve(nursery, PAGE) + "lib/" if elsewhere else "./lib/"
+        library = f"http://{of}/lib/" if of else "./lib/"
         page = LibraryPage(await browser.new_page())
         await page.load(f"{url}?library={library}")
         yield page
