@@ -17,6 +17,7 @@ from ingestd.live.lag import BOUNDS, LoopLag
 from tests.daemon.tools import COPY, ENCODE, HLS, MKV, RAW, all_running, card, live, request
 from tests.support.daemon import Daemon, daemon
 from tests.support.processes import free_port
+from tests.support.viewer import watching
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*) ?\| (.+) \|$", re.MULTILINE)
@@ -82,8 +83,9 @@ async def test_a_session_and_its_faults_are_told(tmp_path: Path, ffmpeg: str) ->
         (tmp_path / name).write_text("whsec_c2VjcmV0IGtleSBvZiBleGFjdGx5IDMyIGJ5dGVzISE=\n")
     outside = OUTSIDE.format(port=free_port())
     with daemon(tmp_path, ENCODE + RAW + MKV + HLS, config=outside) as running:
-        async with live(running, await card(ffmpeg, 6)):
+        async with live(running, await card(ffmpeg, 6)), watching(running.ingest) as watcher:
             status = await running.wait_until(lambda s: len(s["sinks"]) == 3 and all_running(s))
+            await watcher.until_told("init")
             os.kill(status["encoder"]["pid"], signal.SIGKILL)
             await running.wait_until(
                 lambda s: (
@@ -100,6 +102,8 @@ async def test_a_session_and_its_faults_are_told(tmp_path: Path, ffmpeg: str) ->
     assert value(after, "ingestd_webhook_deliveries_total", endpoint="app", result="delivered") == 0
     assert value(after, "ingestd_mux_requests_total", outcome="answered") == 0
     assert value(during, "ingestd_live_streams") == 1
+    assert value(during, "ingestd_stream_viewers", stream="cam") == 1
+    assert (value(during, "ingestd_stream_viewer_sent_bytes_total", stream="cam") or 0) > 0
     assert states(during, "ingestd_streams")["live"] == 1
     assert (value(during, "ingestd_encoder_fps", stream="cam") or 0) > 0
     assert (value(during, "ingestd_stream_program_window_bytes", stream="cam") or 0) > 0
