@@ -1,8 +1,8 @@
 """How late viewers see what was drawn: the daemon's relay beside a plain relay and beside HLS, in one run.
 
 A page draws the time of day into its picture and publishes it with our library. Another browser shows the
-same stream three times in one page: by our `Player`, by a relay that passes chunks on as they come (a
-stand-in made here, fed with the very same chunks), and by the daemon's HLS. Each frame that is displayed is
+same stream in one page: by our `Player` beside a relay that passes chunks on as they come (a stand-in made
+here, fed with the very same chunks), and then by the daemon's HLS. Each frame that is displayed is
 read back: now, less what stands in it, is its age. Then viewers come late, one after another, and the time
 from opening the page to its first frame is taken.
 
@@ -100,7 +100,13 @@ WATCH = """
   buffer.addEventListener("updateend", feed);
   const socket = Object.assign(new WebSocket("{plain}"), {{ binaryType: "arraybuffer" }});
   socket.onmessage = ({{ data }}) => {{ queue.push(data); feed(); }};
-  window.follow = () => {{ hls.src = "{hls}"; hls.play(); }};
+  window.follow = () => {{
+    player.stop();
+    socket.close();
+    plain.pause();
+    hls.src = "{hls}";
+    hls.play();
+  }};
 }})()
 """
 
@@ -203,14 +209,13 @@ async def measure(running: Daemon, slice_ms: int, seconds: float, joins: int) ->
         page = await browser.new_page(await pages.serve(nursery, PAGE))
         low = "true" if slice_ms < 250 else "false"
         await page.evaluate(PUBLISH.format(library=library, url=f"{plain}/publish", low=low))
+        samples = await _watched(watch, seconds)
+        own = await watch.evaluate("player.statistics")
+        # By itself: a third decoder beside the two would slow down all of them.
         while not _listed(running.playlist, 4):  # noqa: ASYNC110  the file is another process's
             await trio.sleep(0.5)
         await watch.evaluate("follow()")
-        await trio.sleep(5)  # as viewers settle
-        await watch.evaluate("Object.values(samples).forEach(each => each.length = 0)")
-        await trio.sleep(seconds)
-        samples = await watch.evaluate("samples")
-        own = await watch.evaluate("player.statistics")
+        samples["hls"] = (await _watched(watch, seconds))["hls"]
         found = {
             "slice_ms": slice_ms,
             "age_ms": {name: _summary(each) for name, each in samples.items()},
@@ -219,6 +224,15 @@ async def measure(running: Daemon, slice_ms: int, seconds: float, joins: int) ->
         }
         await page.evaluate("live.stop()")
         nursery.cancel_scope.cancel()
+    return found
+
+
+async def _watched(page: Page, seconds: float) -> dict[str, list[float]]:
+    """Ages of the frames that are displayed within *seconds*, once viewers have settled."""
+    await trio.sleep(5)
+    await page.evaluate("Object.values(samples).forEach(each => each.length = 0)")
+    await trio.sleep(seconds)
+    found: dict[str, list[float]] = await page.evaluate("samples")
     return found
 
 

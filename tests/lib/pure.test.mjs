@@ -253,6 +253,15 @@ test("stalls, and data that comes in large pieces, raise what is buffered; time 
   assert.equal(edge.target, 4);
   edge.steer(30_000, 0, [[0, 1]]);
   assert.equal(edge.target, 3.7);
+  const starting = new LiveEdge(1);
+  starting.steer(0, 0, [[20, 20.1]]);
+  starting.stalled(2999);
+  assert.equal(starting.target, 1);
+  starting.stalled(3000);
+  assert.equal(starting.target, 1.3);
+  const close = new LiveEdge(0.2);
+  close.stalled(0);
+  assert.ok(Math.abs(close.target - 0.32) < 1e-9, String(close.target));
   const pieces = new LiveEdge(0.5);
   pieces.arrived(1000);
   pieces.arrived(3000);

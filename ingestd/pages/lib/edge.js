@@ -13,12 +13,15 @@ const SETTLED_MS = 300;
 const LATE_S = 0.4;
 const FASTEST = 1.2;
 const SLOWEST = 0.95;
+/** How far off the target it may be, and what a stall adds; less for who wants less than half a second. */
 const SLACK_S = 0.2;
 /** The mean of what is buffered follows in about so many seconds. */
 const MEAN_S = 1.5;
 const STALL_S = 0.3;
 const MOST_PENALTY_S = 3;
 const FORGIVEN_MS = 30_000;
+/** While a stream begins there is next to nothing in the buffer: to run dry says nothing of the network. */
+const STARTING_MS = 3000;
 
 /**
  * @typedef {object} Course
@@ -41,6 +44,7 @@ export class LiveEdge {
   #rate = 1;
   /** When to look whether it began in the past: the server sends from the newest keyframe on. */
   #joins = Infinity;
+  #started = -Infinity;
 
   /** @param {number} latency seconds that should be buffered, on average */
   constructor(latency) {
@@ -69,7 +73,8 @@ export class LiveEdge {
    * @param {number} now ms
    */
   stalled(now) {
-    this.#penalty = Math.min(this.#penalty + STALL_S, MOST_PENALTY_S);
+    if (now - this.#started < STARTING_MS) return;
+    this.#penalty = Math.min(this.#penalty + this.#share(STALL_S), MOST_PENALTY_S);
     this.#forgiven = now + FORGIVEN_MS;
   }
 
@@ -97,6 +102,7 @@ export class LiveEdge {
     }
     if (!place || (next && place[1] - at < BRINK_S)) {
       this.#joins = now + SETTLED_MS;
+      if (begins === "start") this.#started = now;
       return this.#jump(next ? next[0] : Math.max(last[0], last[1] - target), begins ?? "gap");
     }
     if (now >= this.#joins) {
@@ -116,10 +122,18 @@ export class LiveEdge {
     return { rate: 1, seek, why };
   }
 
+  /**
+   * Of what is right for half a second and more.
+   * @param {number} seconds
+   */
+  #share(seconds) {
+    return seconds * Math.min(1, 2 * this.#latency);
+  }
+
   /** @param {number} now */
   #decayed(now) {
     if (this.#penalty && now >= this.#forgiven) {
-      this.#penalty = Math.max(0, this.#penalty - STALL_S);
+      this.#penalty = Math.max(0, this.#penalty - this.#share(STALL_S));
       this.#forgiven = now + FORGIVEN_MS;
     }
     return this.target;
@@ -135,7 +149,7 @@ export class LiveEdge {
     const mean = (this.#mean += weight * (ahead - this.#mean));
     const [late, early] = [mean - target, 0.6 * target - mean];
     // Once it has begun it goes on until the target is reached: no to and fro.
-    if (late > SLACK_S || (this.#rate > 1 && late > 0)) {
+    if (late > this.#share(SLACK_S) || (this.#rate > 1 && late > 0)) {
       this.#rate = Math.min(FASTEST, 1 + Math.max(0.03, late / 5));
     } else if (early > 0 || (this.#rate < 1 && mean < 0.9 * target)) {
       this.#rate = SLOWEST;
