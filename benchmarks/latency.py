@@ -1,10 +1,10 @@
 """How late viewers see what was drawn: the daemon's relay beside a plain relay and beside HLS, in one run.
 
 A page draws the time of day into its picture and publishes it with our library. Another browser shows the
-same stream in one page: by our `Player` beside a relay that passes chunks on as they come (a stand-in made
-here, fed with the very same chunks), and then by the daemon's HLS. Each frame that is displayed is
-read back: now, less what stands in it, is its age. Then viewers come late, one after another, and the time
-from opening the page to its first frame is taken.
+stream: by a relay that passes chunks on as they come (a stand-in made here, between the page and the daemon),
+then by our `Player`, then by the daemon's HLS. One at a time: several decoders in one browser would slow
+each other down. Each frame that is displayed is read back: now, less what stands in it, is its age. Then
+viewers come late, one after another, and the time from opening the page to its first frame is taken.
 
     python -m benchmarks.latency [--slices 100 250] [--seconds 30] [--joins 10] [--json]
 """
@@ -37,9 +37,9 @@ PAGE = Path("tests/support/publisher.html").resolve()  # it has a canvas that dr
 PIPELINE = """
 [video]
 codec = "h264"
-size = "640x360"
+size = "320x180"
 fps = 30
-bitrate = "1000k"
+bitrate = "400k"
 preset = "ultrafast"
 [[sinks]]
 type = "hls"
@@ -48,14 +48,15 @@ segment = "2s"
 HEADER = 12  # bytes of `ingestd.v1` before a chunk's data
 BACKLOG = 4096
 MAX_MESSAGE = 2**24
+SETTLE = 6.0  # seconds; HLS takes three segments
 
 PUBLISH = """
 (async () => {{
   const {{ Publisher }} = await import("{library}");
   window.canvas = numberedCanvas({{ fps: 30 }});
-  const stream = await canvas.stream({{ width: 640, height: 360, video: true, audio: true }});
+  const stream = await canvas.stream({{ width: 320, height: 180, video: true, audio: true }});
   window.live = new Publisher({{
-    url: "{url}", key: "cam-key", stream, bitrate: 1_000_000, lowLatency: {low}, codec: "vp8",
+    url: "{url}", key: "cam-key", stream, bitrate: 400_000, lowLatency: {low}, codec: "vp8",
   }});
   live.addEventListener("error", event => console.error(JSON.stringify(event.detail)));
   await live.start();
@@ -88,25 +89,24 @@ WATCH = """
       muted: true, autoplay: true, width: 320, crossOrigin: "anonymous",
     }}));
   }};
-  const [ours, plain, hls] = [video(), video(), video()];
-  window.samples = {{ relay: age(ours), plain: age(plain), hls: age(hls) }};
-  window.player = new Player(ours, {{ url: "{watch}", latency: {latency} }});
-  player.start();
-  const source = new MediaSource(), queue = [];
-  plain.src = URL.createObjectURL(source);
-  await new Promise(done => source.addEventListener("sourceopen", done));
-  const buffer = source.addSourceBuffer('video/webm;codecs="vp8,opus"');
-  const feed = () => {{ if (queue.length && !buffer.updating) buffer.appendBuffer(queue.shift()); }};
-  buffer.addEventListener("updateend", feed);
-  const socket = Object.assign(new WebSocket("{plain}"), {{ binaryType: "arraybuffer" }});
-  socket.onmessage = ({{ data }}) => {{ queue.push(data); feed(); }};
-  window.follow = () => {{
-    player.stop();
-    socket.close();
-    plain.pause();
-    hls.src = "{hls}";
-    hls.play();
-  }};
+  const shown = video();
+  window.samples = age(shown);
+  if ("{kind}" === "relay") {{
+    window.player = new Player(shown, {{ url: "{url}", latency: {latency} }});
+    player.start();
+  }} else if ("{kind}" === "plain") {{
+    const source = new MediaSource(), queue = [];
+    shown.src = URL.createObjectURL(source);
+    await new Promise(done => source.addEventListener("sourceopen", done));
+    const buffer = source.addSourceBuffer('video/webm;codecs="vp8,opus"');
+    const feed = () => {{ if (queue.length && !buffer.updating) buffer.appendBuffer(queue.shift()); }};
+    buffer.addEventListener("updateend", feed);
+    const socket = Object.assign(new WebSocket("{url}"), {{ binaryType: "arraybuffer" }});
+    socket.onmessage = ({{ data }}) => {{ queue.push(data); feed(); }};
+  }} else {{
+    shown.src = "{url}";
+    shown.play();
+  }}
 }})()
 """
 
@@ -191,49 +191,49 @@ async def _pass(source: WebSocketConnection, sink: WebSocketConnection) -> None:
 
 async def measure(running: Daemon, slice_ms: int, seconds: float, joins: int) -> dict[str, Any]:
     """Ages of frames and times to the first one, at slices of *slice_ms*."""
-    library = f"http://{running.control}/lib/ingestd.js"
     relay = PlainRelay(f"ws://{running.ingest}/stream/live")
+    library = f"http://{running.control}/lib/ingestd.js"
+    found: dict[str, Any] = {"slice_ms": slice_ms, "age_ms": {}}
     async with trio.open_nursery() as nursery, open_chromium() as browser, open_chromium() as other:
         plain = f"ws://127.0.0.1:{(await nursery.start(relay.host)).port}"
-        watch = await other.new_page(await pages.serve(nursery, PAGE))
-        # Before the publisher: who came to the plain relay later would see nothing.
-        await watch.evaluate(
-            WATCH.format(
-                library=library,
-                watch=f"ws://{running.ingest}/stream/watch/cam",
-                plain=f"{plain}/watch",
-                hls=running.playlist_url,
-                latency=2 * slice_ms / 1000,
-            )
-        )
-        page = await browser.new_page(await pages.serve(nursery, PAGE))
-        low = "true" if slice_ms < 250 else "false"
-        await page.evaluate(PUBLISH.format(library=library, url=f"{plain}/publish", low=low))
-        samples = await _watched(watch, seconds)
-        own = await watch.evaluate("player.statistics")
-        # By itself: a third decoder beside the two would slow down all of them.
-        while not _listed(running.playlist, 4):  # noqa: ASYNC110  the file is another process's
-            await trio.sleep(0.5)
-        await watch.evaluate("follow()")
-        samples["hls"] = (await _watched(watch, seconds))["hls"]
-        found = {
-            "slice_ms": slice_ms,
-            "age_ms": {name: _summary(each) for name, each in samples.items()},
-            "player": own,
-            "first_frame_ms": _summary([await _join(watch, running) for _ in range(joins)]),
-        }
+        blank = await pages.serve(nursery, PAGE)
+        page, watch = await browser.new_page(), await other.new_page()
+
+        async def look(kind: str, url: str) -> None:
+            await watch.goto(blank)
+            latency = 2 * slice_ms / 1000
+            await watch.evaluate(WATCH.format(library=library, kind=kind, url=url, latency=latency))
+
+        async def publish() -> None:
+            await page.goto(blank)
+            low = "true" if slice_ms < 250 else "false"
+            await page.evaluate(PUBLISH.format(library=library, url=f"{plain}/publish", low=low))
+
+        # Before the publisher: who comes to the plain relay later sees nothing.
+        await look("plain", f"{plain}/watch")
+        await publish()
+        found["age_ms"]["plain"] = _summary(await _ages(watch, seconds))
+        await page.evaluate("live.stop()")
+        await running.wait_ended()
+        await look("relay", f"ws://{running.ingest}/stream/watch/cam")
+        await publish()
+        found["age_ms"]["relay"] = _summary(await _ages(watch, seconds))
+        found["player"] = await watch.evaluate("player.statistics")
+        found["first_frame_ms"] = _summary([await _join(watch, running) for _ in range(joins)])
+        await look("hls", running.playlist_url)
+        found["age_ms"]["hls"] = _summary(await _ages(watch, seconds))
         await page.evaluate("live.stop()")
         nursery.cancel_scope.cancel()
     return found
 
 
-async def _watched(page: Page, seconds: float) -> dict[str, list[float]]:
-    """Ages of the frames that are displayed within *seconds*, once viewers have settled."""
-    await trio.sleep(5)
-    await page.evaluate("Object.values(samples).forEach(each => each.length = 0)")
+async def _ages(page: Page, seconds: float) -> list[float]:
+    """Ages (ms) of the frames that are displayed within *seconds*, once the viewer has settled."""
+    await trio.sleep(SETTLE)
+    await page.evaluate("samples.length = 0")
     await trio.sleep(seconds)
-    found: dict[str, list[float]] = await page.evaluate("samples")
-    return found
+    ages: list[float] = await page.evaluate("samples")
+    return ages
 
 
 async def _join(page: Page, running: Daemon) -> float:
@@ -247,10 +247,6 @@ async def _join(page: Page, running: Daemon) -> float:
     finally:
         await page.command("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
     return float(found)
-
-
-def _listed(playlist: Path, count: int) -> bool:
-    return playlist.exists() and playlist.read_text().count("#EXTINF") >= count
 
 
 def _summary(values: list[float]) -> dict[str, float] | None:
@@ -272,7 +268,8 @@ def _show(result: dict[str, Any]) -> None:
     }
     base = (result["age_ms"]["relay"] or {}).get("p50")
     print(f"\n{result['slice_ms']} ms slices: draw → display")
-    for name, found in result["age_ms"].items():
+    for name in names:
+        found = result["age_ms"][name]
         if found is None:
             print(f"  {names[name]:28} nothing was shown")
             continue

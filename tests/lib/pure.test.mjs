@@ -240,8 +240,18 @@ test("a player that began at a keyframe of the past goes to the live edge, once 
   assert.ok(seek !== null && Math.abs(seek - 22.1) < 1e-9, String(seek));
   assert.equal(edge.steer(500, 22.1, [[20, 22.5]]).seek, null);
   const near = new LiveEdge(0.3);
-  near.steer(0, 0, [[20, 20.6]]);
-  assert.equal(near.steer(400, 20.4, [[20, 21]]).seek, null);
+  near.steer(0, 0, [[20, 20.5]]);
+  assert.equal(near.steer(400, 20.4, [[20, 20.9]]).seek, null);
+});
+
+test("who wants little delay goes back to the live edge after a stall, others catch up", () => {
+  for (const [latency, why] of [[0.2, "join"], [1, null]]) {
+    const edge = new LiveEdge(latency);
+    edge.steer(0, 20, [[20, 20 + latency]]);
+    edge.stalled(5000);
+    assert.equal(edge.steer(5100, 20, [[20, 22]]).seek, null);
+    assert.equal(edge.steer(5300, 20, [[20, 22]]).why, why);
+  }
 });
 
 test("stalls, and data that comes in large pieces, raise what is buffered; time forgives", () => {

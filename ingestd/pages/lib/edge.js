@@ -11,8 +11,13 @@ const FAR_S = 4;
 /** So long after a start or a gap what came at once is there: who is then late by that much jumps, too. */
 const SETTLED_MS = 300;
 const LATE_S = 0.4;
+/** Less than that is a delay that somebody asked for. */
+const CLOSE_S = 0.5;
 const FASTEST = 1.2;
 const SLOWEST = 0.95;
+const STEP = 0.05;
+/** How much faster it runs for each second that it is late. */
+const PULL = 0.4;
 /** How far off the target it may be, and what a stall adds; less for who wants less than half a second. */
 const SLACK_S = 0.2;
 /** The mean of what is buffered follows in about so many seconds. */
@@ -73,6 +78,9 @@ export class LiveEdge {
    * @param {number} now ms
    */
   stalled(now) {
+    // Who wants little delay would rather miss something; after a stall a browser also waits for more data
+    // than before, until a seek makes it forget that.
+    if (this.#latency < CLOSE_S) this.#joins = now + SETTLED_MS;
     if (now - this.#started < STARTING_MS) return;
     this.#penalty = Math.min(this.#penalty + this.#share(STALL_S), MOST_PENALTY_S);
     this.#forgiven = now + FORGIVEN_MS;
@@ -107,7 +115,7 @@ export class LiveEdge {
     }
     if (now >= this.#joins) {
       this.#joins = Infinity;
-      if (last[1] - at > target + LATE_S) return this.#jump(Math.max(last[0], last[1] - target), "join");
+      if (last[1] - at > target + this.#share(LATE_S)) return this.#jump(Math.max(last[0], last[1] - target), "join");
     }
     return { rate: this.#pace(now, last[1] - at, target), seek: null, why: null };
   }
@@ -127,7 +135,7 @@ export class LiveEdge {
    * @param {number} seconds
    */
   #share(seconds) {
-    return seconds * Math.min(1, 2 * this.#latency);
+    return seconds * Math.min(1, this.#latency / CLOSE_S);
   }
 
   /** @param {number} now */
@@ -148,9 +156,10 @@ export class LiveEdge {
     this.#steered = now;
     const mean = (this.#mean += weight * (ahead - this.#mean));
     const [late, early] = [mean - target, 0.6 * target - mean];
-    // Once it has begun it goes on until the target is reached: no to and fro.
+    // Once it has begun it goes on until the target is reached: no to and fro. In steps: each change of the
+    // rate costs the browser something, and the ear as well.
     if (late > this.#share(SLACK_S) || (this.#rate > 1 && late > 0)) {
-      this.#rate = Math.min(FASTEST, 1 + Math.max(0.03, late / 5));
+      this.#rate = Math.min(FASTEST, 1 + STEP * Math.max(1, Math.round((PULL * late) / STEP)));
     } else if (early > 0 || (this.#rate < 1 && mean < 0.9 * target)) {
       this.#rate = SLOWEST;
     } else {
