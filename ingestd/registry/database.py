@@ -34,6 +34,8 @@ _WAITS = 3
 _MIGRATING = 600.0
 #: Calls that may wait for a connection, for each connection there is; none while the database is away.
 _QUEUE = 8
+#: Seconds between two attempts at what SQLite does not wait for.
+_AGAIN = 0.05
 _WAL_LIMIT = 64 * 2**20
 
 
@@ -233,12 +235,25 @@ def _make(path: Path, timeout: float) -> None:
         path.touch(mode=0o600)
         raw = sqlite3.connect(path, timeout=timeout)
         try:
-            raw.execute("PRAGMA journal_mode = WAL")
+            _into_wal(raw, time.monotonic() + timeout)
         finally:
             raw.close()
     except (OSError, sqlite3.Error) as error:
         words = getattr(error, "strerror", None) or str(error)
         raise DatabaseUnavailable(f"the database cannot be opened: {path}: {words}") from error
+
+
+def _into_wal(raw: sqlite3.Connection, until: float) -> None:
+    """For this alone SQLite does not wait by itself while another connection is there."""
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(_AGAIN)
+        else:
+            return
 
 
 def _postgresql(url: str, size: int, timeout: float) -> Engine:

@@ -40,6 +40,7 @@ async def test_a_hub_that_starts_mid_gop_is_caught_by_hls(bench: Bench) -> None:
     assert outcome.sinks["hls"].missing > 0
 
 
+@pytest.mark.full
 async def test_replay_left_out_is_caught_by_recording(bench: Bench) -> None:
     """An encoder that comes back finds no media older than the hub's window.
 
@@ -50,9 +51,8 @@ async def test_replay_left_out_is_caught_by_recording(bench: Bench) -> None:
     assert outcome.sinks["mkv"].missing > 0
 
 
-@pytest.mark.parametrize(
-    "sound", [pytest.param(True, marks=pytest.mark.full), False], ids=["sound", "broken"]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("sound", [True, False], ids=["sound", "broken"])
 async def test_an_unbounded_window_is_caught_by_memory(bench: Bench, tmp_path: Path, sound: bool) -> None:
     """Memory grows with what is sent, and only in the broken build."""
     result = await flood(bench if sound else broken(bench, "unbounded"), tmp_path / "run", 64 * MIB)

@@ -26,8 +26,8 @@ def shown(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize(
     "chosen",
-    [scenario("smoke"), scenario("cut-publisher")],
-    ids=lambda chosen: chosen.name,
+    [scenario("smoke"), pytest.param(scenario("cut-publisher"), marks=pytest.mark.full)],
+    ids=["smoke", "cut-publisher"],
 )
 async def test_short_runs_equal_the_control_run(bench: Bench, chosen: Scenario) -> None:
     """Faults strike, and nothing that was accepted is missing anywhere."""

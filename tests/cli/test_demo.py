@@ -55,7 +55,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.usefixtures("no_processes_left")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_a_signal_ends_all_in_order(tmp_path: Path, number: signal.Signals) -> None:
     """It shows where to look, and ends with a sound recording, an ended playlist and no process left."""
     control = free_port()

@@ -61,7 +61,6 @@ format = "mkv"
 #: One of each container, of each codec, and without pictures; the others are for the long run.
 SHORT = {
     "cv-vp8-restart.webm",
-    "cv-av1-250.webm",
     "cv-h264webm-restart.mkv",
     "cv-mp4avc-250.mp4",
     "gum-audio-250.webm",

@@ -238,6 +238,7 @@ async def test_an_rtmp_connection_is_renewed_before_its_clock_runs_out(
     assert_same_frames([frame for flv in flvs for frame in placed(read_video(flv), expected)], expected)
 
 
+@pytest.mark.full
 async def test_recorders_with_an_old_clock_are_like_any_other(
     tmp_path: Path, rtmp_server: RtmpServer
 ) -> None:

@@ -66,7 +66,9 @@ async def test_a_reload_loses_nothing_that_was_acknowledged(
 
 
 @pytest.mark.usefixtures("no_processes_left")
-@pytest.mark.parametrize("silently", [False, True], ids=["reset", "silent"])
+@pytest.mark.parametrize(
+    "silently", [pytest.param(False, marks=pytest.mark.full), True], ids=["reset", "silent"]
+)
 async def test_a_cut_of_the_network_loses_nothing(
     tmp_path: Path, rtmp_server: RtmpServer, silently: bool
 ) -> None:

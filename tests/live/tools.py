@@ -91,7 +91,8 @@ async def at_hand(subscription: Subscription) -> list[Batch]:
     """The batches that can be had without waiting."""
     batches: list[Batch] = []
     while subscription.cursor < subscription._hub.next_seq:
-        with trio.move_on_after(0.001) as scope:
+        # The journal is read by a thread, which may take its time on a machine that is busy.
+        with trio.move_on_after(1) as scope:
             batches.append(await subscription.receive())
         if scope.cancelled_caught:
             break

@@ -73,6 +73,7 @@ def test_a_blocked_socket_is_named(running: Daemon, browser: Browser) -> None:
     assert left(running) == []
 
 
+@pytest.mark.full
 def test_a_missing_ffmpeg_is_named(tmp_path: Path, browser: Browser) -> None:
     """It was there when the daemon started; the player works without it."""
     program = tmp_path / "ffmpeg"
