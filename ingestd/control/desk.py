@@ -59,6 +59,11 @@ class Desk:
         """Its pipeline, as the configuration has it."""
         return self.streams.config.pipelines.get(stream.pipeline)
 
+    def has_hls(self, stream: Stream) -> bool:
+        """Whether the daemon makes HLS of it: its pipeline has a sink for that."""
+        pipeline = self.pipeline_of(stream)
+        return pipeline is not None and any(sink.type == "hls" for sink in pipeline.sinks)
+
     async def create(
         self, wanted: NewStream, also: Callable[[Stream, str], Callable[[Connection], None]] | None = None
     ) -> tuple[Stream, str]:

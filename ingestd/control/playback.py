@@ -34,8 +34,6 @@ def blueprint(desk: Desk, links: Links, access: Access) -> Blueprint:
         found = desk.get(stream)
         session = desk.streams.sessions.get(stream)
         on = session is not None and session.state in _ON
-        pipeline = desk.pipeline_of(found)
-        listed = pipeline is not None and any(sink.type == "hls" for sink in pipeline.sinks)
         query = _query(stream)
 
         def url(where: str) -> str:
@@ -49,7 +47,7 @@ def blueprint(desk: Desk, links: Links, access: Access) -> Blueprint:
             since=rfc3339(session.since) if session is not None else None,
             watch=url(links.watch(stream)),
             media=url(links.media(stream)),
-            hls=url(links.playlist(stream)) if listed else None,
+            hls=url(links.playlist(stream)) if desk.has_hls(found) else None,
             page=url(links.page(stream)),
             viewers=desk.audience.of(stream),
             poster=links.thumbnail(stream) if pictured else None,

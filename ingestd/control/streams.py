@@ -55,8 +55,7 @@ class Telling:
         status = stream_status(stream, session, self._desk.audience.of(stream.name))
         if status["mux"] is not None:
             status["mux"].update(self._desk.at_mux.standing(stream))  # type: ignore[typeddict-item]
-        pipeline = self._desk.pipeline_of(stream)
-        if pipeline is not None and any(sink.type == "hls" for sink in pipeline.sinks):
+        if self._desk.has_hls(stream):
             url = self.links.playlist(stream.name)
             # Told as a playback of the daemon's own: it needs no id but the name.
             status["playback"].insert(

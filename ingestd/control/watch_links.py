@@ -70,14 +70,12 @@ def blueprint(desk: Desk, links: Links, authority: Authority) -> Blueprint:
             until, address = int(time.time() + body.expires_in), body.address
             token, expires = authority.playback.sign(name, until, address), rfc3339(until)
         query = "" if token is None else f"?token={token}"
-        pipeline = desk.pipeline_of(stream)
-        has_hls = pipeline is not None and any(sink.type == "hls" for sink in pipeline.sinks)
         return Link(
             stream=name,
             token=token,
             expires=expires,
             address=address,
-            hls_url=links.playlist(name) + query if has_hls else None,
+            hls_url=links.playlist(name) + query if desk.has_hls(stream) else None,
             watch_url=links.watch(name) + query,
         )
 

@@ -13,7 +13,6 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.e2e.test_nginx import behind, nginx
 from tests.pages.test_live import LONG, go_live, moved
-from tests.support.daemon import Daemon
 from tests.support.visitor import Visitor, another, visitor
 
 #: What a browser itself writes in the console while it cannot connect.
@@ -39,10 +38,6 @@ def well(*people: Visitor) -> None:
         assert [said for said in who.complaints if not OFFLINE.search(said)] == []
 
 
-def status(running: Daemon) -> dict[str, Any]:
-    return running.status()
-
-
 @pytest.mark.timeout(240)
 def test_nobody_has_to_reload(tmp_path: Path, browser: Browser) -> None:
     """FFmpeg dies, the broadcaster reloads, the proxy goes and comes back, a viewer's network is slow."""
@@ -64,10 +59,10 @@ def test_nobody_has_to_reload(tmp_path: Path, browser: Browser) -> None:
             goes_on(late)
             board = dan.open("/")
             card = board.get_by_role("article", name="cam")
-            session = status(running)["session"]
+            session = running.status()["session"]
 
             # FFmpeg dies: viewers see the source, and nothing of that; the operator sees why.
-            os.kill(status(running)["encoder"]["pid"], signal.SIGKILL)
+            os.kill(running.status()["encoder"]["pid"], signal.SIGKILL)
             card.get_by_text("Events and restarts").click()
             expect(card.locator(".events")).to_contain_text(re.compile("[Ee]ncoder"), timeout=LONG)
             expect(card.locator(".events")).to_contain_text("SIGKILL", timeout=LONG)
@@ -80,7 +75,7 @@ def test_nobody_has_to_reload(tmp_path: Path, browser: Browser) -> None:
             expect(studio.locator("#badge")).to_have_text("Live", timeout=LONG)
             for page in (first, late):
                 goes_on(page)
-            assert status(running)["session"] == session
+            assert running.status()["session"] == session
 
             # A viewer's network is slow: it is shown less, and the other one everything.
             narrow = cid.context.new_cdp_session(late)
@@ -103,7 +98,7 @@ def test_nobody_has_to_reload(tmp_path: Path, browser: Browser) -> None:
                 for page in (first, late):
                     goes_on(page)
                 expect(card.locator(".badge").first).to_have_text("Live", timeout=LONG)
-                found = status(running)
+                found = running.status()
                 assert (found["session"], found["viewers"]) == (session, 2)
                 studio.get_by_role("button", name="End broadcast").click()
                 expect(studio.locator("#badge")).to_have_text("Ended", timeout=LONG)

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -144,16 +144,32 @@ class Chromium:
 
 
 @asynccontextmanager
-async def open_chromium(*flags: str) -> AsyncIterator[Chromium]:
-    """Start Chromium with a fresh profile and end it, with all its processes, when the block ends."""
-    profile = Path(tempfile.mkdtemp(prefix="chromium-"))
-    argv = [program("chromium"), *_FLAGS, f"--user-data-dir={profile}", *flags, "about:blank"]
+async def running_browser(
+    argv: Sequence[str], profile: Path, env: Mapping[str, str] | None = None
+) -> AsyncIterator[trio.Process]:
+    """Run the browser *argv*, whose output is ``log`` in *profile*; both are gone when the block ends."""
     process: trio.Process | None = None
     try:
         with (profile / "log").open("wb") as log:
             process = await trio.lowlevel.open_process(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=env
             )
+        yield process
+    finally:
+        with trio.CancelScope(shield=True):
+            if process is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(profile, ignore_errors=True))
+
+
+@asynccontextmanager
+async def open_chromium(*flags: str) -> AsyncIterator[Chromium]:
+    """Start Chromium with a fresh profile and end it, with all its processes, when the block ends."""
+    profile = Path(tempfile.mkdtemp(prefix="chromium-"))
+    argv = [program("chromium"), *_FLAGS, f"--user-data-dir={profile}", *flags, "about:blank"]
+    async with running_browser(argv, profile) as process:
         port, path = await _devtools_address(profile, process)
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream, trio.open_nursery() as nursery:
             socket = await wrap_client_stream(
@@ -167,13 +183,6 @@ async def open_chromium(*flags: str) -> AsyncIterator[Chromium]:
             with trio.move_on_after(5):
                 await process.wait()
             nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True):
-            if process is not None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-            await trio.to_thread.run_sync(lambda: shutil.rmtree(profile, ignore_errors=True))
 
 
 async def _devtools_address(profile: Path, process: trio.Process) -> tuple[int, str]:

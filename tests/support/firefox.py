@@ -9,9 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +18,7 @@ from typing import Any
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from tests.support.browser import BrowserError
+from tests.support.browser import BrowserError, running_browser
 from tests.support.packages import program
 
 _PREFS: dict[str, bool | int | str] = {
@@ -141,17 +138,7 @@ async def open_firefox() -> AsyncIterator[Firefox]:
         "--remote-debugging-port=0", "about:blank",
     ]  # fmt: skip
     environment = {**os.environ, "HOME": str(profile), "MOZ_CRASHREPORTER_DISABLE": "1"}
-    process: trio.Process | None = None
-    try:
-        with (profile / "log").open("wb") as log:
-            process = await trio.lowlevel.open_process(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=environment,
-            )
+    async with running_browser(argv, profile, environment) as process:
         port = await _port(profile, process)
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream, trio.open_nursery() as nursery:
             socket = await wrap_client_stream(
@@ -167,13 +154,6 @@ async def open_firefox() -> AsyncIterator[Firefox]:
             with trio.move_on_after(5):
                 await process.wait()
             nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True):
-            if process is not None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-            await trio.to_thread.run_sync(lambda: shutil.rmtree(profile, ignore_errors=True))
 
 
 async def _port(profile: Path, process: trio.Process) -> int:
