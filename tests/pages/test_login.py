@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.auth.serving import TOKENS, give
 from tests.daemon.tools import COPY, MKV
@@ -54,11 +54,20 @@ def test_one_signs_in_comes_back_and_signs_out(
         page.get_by_role("button", name="Create", exact=True).click()
         expect(page.get_by_role("dialog", name="Stream key of")).to_be_visible()
         page.get_by_role("button", name="Done").click()
+        # A page that is being left asks for nothing more, however slow the way out is.
+        page.route("**/v1/session", lambda route: _late(page, route))
+        page.evaluate("document.querySelector('#find').dispatchEvent(new Event('input'))")
         page.get_by_role("button", name="Sign out").click()
         expect(page).to_have_url(f"{base}/login")
         assert ann.context.cookies() == []
         assert ann.complaints == []
     assert tokens["admin"] not in running.log.read_text()
+
+
+def _late(page: Page, route: Route) -> None:
+    answer = route.fetch()
+    page.wait_for_timeout(1000)
+    route.fulfill(response=answer)
 
 
 @pytest.mark.parametrize("next_", ["https://elsewhere.example/", "//elsewhere.example/", "data:,"])

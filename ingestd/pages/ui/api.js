@@ -50,31 +50,42 @@ export class Problem extends Error {
 
 /** @type {string | null} */
 let csrf = null;
-/** Whether this page is on its way to another. */
-let leaving = false;
+/** Ended when this page is on its way to the sign-in: what it asks for then is no longer of use. */
+const stay = new AbortController();
+addEventListener("pageshow", (event) => {
+  // Who goes back to it gets it as it was left, and it would ask for nothing.
+  if (event.persisted && stay.signal.aborted) location.reload();
+});
 
 /**
  * The answer to a request, as JSON; a `Problem` is thrown for any other than 2xx.
  * @param {string} method
  * @param {string} path without a slash before it
  * @param {{ body?: unknown, headers?: Record<string, string>, login?: boolean }} more *login*: whoever is not
- *   signed in is led there
+ *   signed in is led there, and no request of a page that is being left for it is ever settled
  * @returns {Promise<any>}
  */
 export async function call(method, path, { body, headers = {}, login = true } = {}) {
+  const signal = login ? stay.signal : null;
+  if (signal?.aborted) return new Promise(() => {});
   const sent = { ...headers };
   if (body !== undefined) sent["Content-Type"] = "application/json";
   if (method !== "GET" && csrf !== null) sent["X-CSRF-Token"] = csrf;
   let answer;
+  let text;
   try {
     answer = await fetch(new URL(path, base), {
-      method, headers: sent, cache: "no-store", body: body === undefined ? undefined : JSON.stringify(body),
+      method, headers: sent, signal, cache: "no-store", body: body === undefined ? undefined : JSON.stringify(body),
     });
+    text = await answer.text();
   } catch {
+    if (signal?.aborted) return new Promise(() => {});
     throw new Problem(0, "The daemon does not answer.");
   }
-  if (answer.status === 401 && login) toLogin();
-  const text = await answer.text();
+  if (answer.status === 401 && login) {
+    toLogin();
+    return new Promise(() => {});
+  }
   let told = null;
   try {
     told = text ? JSON.parse(text) : null;
@@ -102,17 +113,17 @@ export async function signIn(token) {
   return found;
 }
 
-/** Sign out, and go where one signs in. What the page still asks for is refused, and leads nowhere. */
+/** Sign out, and go where one signs in. What the page still asks for would be refused: it asks no more. */
 export async function signOut() {
-  leaving = true;
+  stay.abort();
   await call("DELETE", "v1/session", { login: false }).catch(() => {});
   location.assign(new URL("login", base));
 }
 
 /** Go and sign in, and come back here. What is behind a `#` is never sent to a server. */
 export function toLogin() {
-  if (leaving) return;
-  leaving = true;
+  if (stay.signal.aborted) return;
+  stay.abort();
   const here = location.href.slice(location.origin.length);
   location.assign(new URL(`login#next=${encodeURIComponent(here)}`, base));
 }
@@ -138,11 +149,10 @@ const TYPES = [
 ];
 
 /**
- * Follow what happens: the last *last* events, then each as it comes.
+ * Follow what happens, until the page is left: the last *last* events, then each as it comes.
  * @param {number} last
  * @param {(event: Happening) => void} happened
  * @param {(state: "open" | "lost" | "reset") => void} stands *reset*: events were lost, look at everything again
- * @returns {() => void} ends it
  */
 export function follow(last, happened, stands) {
   /** @type {EventSource} */
@@ -173,5 +183,5 @@ export function follow(last, happened, stands) {
     begin();
   };
   begin();
-  return () => { clearTimeout(timer); source.close(); };
+  stay.signal.addEventListener("abort", () => { clearTimeout(timer); source.close(); });
 }
