@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from attrs import define
+from attrs import define, field
 
 from ingestd.errors import IngestdError, UnsupportedMedia
 from ingestd.live.batch import Batch, Configuration
@@ -13,6 +13,7 @@ from ingestd.live.ring import Init, Message
 from ingestd.media.frames import NS_PER_MS, Frame, Track
 from ingestd.media.mp4_mux import Mp4Muxer
 from ingestd.media.mp4_records import mime
+from ingestd.media.opus import SteadySound
 from ingestd.media.webm_codecs import WEBM_CODECS
 from ingestd.media.webm_mux import Muxer
 from ingestd.server_frames import BINARY, frame_head
@@ -38,6 +39,7 @@ class Segmenter:
     init: Init | None = None
     _configuration: Configuration | None = None
     _muxer: Muxer | Mp4Muxer | None = None
+    _sound: SteadySound = field(factory=lambda: SteadySound(()))
 
     def messages(self, batch: Batch) -> Iterator[Message]:
         """*batch*, which begins at a random access point if it is the first: cut at each of them.
@@ -61,6 +63,7 @@ class Segmenter:
     def _message(self, frames: Sequence[Frame], batch: Batch, *, starts: bool) -> Message | None:
         assert self._muxer is not None  # noqa: S101  _configure made it
         first, self.count = self.count, self.count + len(frames)
+        count, frames = len(frames), tuple(self._sound.steady(frames))
         muxer = self._muxer
         data = muxer.mux(frames, begin=starts) if isinstance(muxer, Muxer) else muxer.mux(frames)
         if not data:
@@ -69,7 +72,7 @@ class Segmenter:
         time, self.newest = self._time(frames[0]), self._time(frames[-1])
         return Message(
             head + data, len(head), batch.arrival, self.init, starts,
-            first=first, frames=len(frames), time=time,
+            first=first, frames=count, time=time,
         )  # fmt: skip
 
     def _time(self, frame: Frame) -> int:
@@ -79,6 +82,7 @@ class Segmenter:
 
     def _configure(self, configuration: Configuration) -> None:
         self._configuration = configuration
+        self._sound = SteadySound(configuration.tracks)
         try:
             container, muxer = _muxer(configuration.tracks)
             media = mime(configuration.tracks, container)

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from attrs import define
 
+from ingestd.media import opus
 from ingestd.media.frames import NS_PER_MS, NS_PER_S, Frame, Kind, Payload, Track
 from ingestd.media.mp4_boxes import encode, encode_full
 from ingestd.media.mp4_init import init_segment, timescale_of
-from ingestd.media.mp4_records import opus_duration
 
 MAX_HOLE = 200 * NS_PER_MS
 """An audio frame that begins this much after the end of the one before begins a new fragment.
@@ -193,7 +193,7 @@ class Mp4Muxer:
         """How long *frame* itself says that it lasts, in the track's units; 0 if it does not."""
         duration = frame.duration or 0
         if frame.track in self._opus:
-            duration = opus_duration(frame.payload) or duration
+            duration = opus.duration(frame.payload) or duration
         return self._units(frame.track, min(duration, _MAX_DURATION))
 
     def _end_fragment(self, tracks: dict[int, list[_Sample]], out: list[Payload]) -> None:

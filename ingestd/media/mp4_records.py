@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from ingestd.errors import UnsupportedMedia
-from ingestd.media.frames import NS_PER_S, Kind, Payload, Track
+from ingestd.media.frames import Kind, Track
 from ingestd.media.mp4_boxes import encode, encode_full
 from ingestd.media.mp4_codecs import MATRIX, PRIMARIES, RANGE, TRANSFER
 
@@ -75,24 +75,6 @@ def colr_of(track: Track) -> bytes:
         return b""
     primaries, transfer, matrix, full = _colour(track)
     return encode(b"colr", b"nclx", struct.pack(">HHHB", primaries, transfer, matrix, full << 7))
-
-
-def opus_duration(packet: Payload) -> int:
-    """Return how long an Opus packet lasts, in nanoseconds (RFC 6716, section 3.1); 0 if it is malformed."""
-    if not packet:
-        return 0
-    config, code = packet[0] >> 3, packet[0] & 3
-    if config < 12:
-        samples = (480, 960, 1920, 2880)[config & 3]
-    elif config < 16:
-        samples = (480, 960)[config & 1]
-    else:
-        samples = (120, 240, 480, 960)[config & 3]
-    if code == 3:
-        samples *= packet[1] & 0x3F if len(packet) > 1 else 0
-    elif code:
-        samples *= 2
-    return samples * NS_PER_S // 48_000
 
 
 def _avcc(track: Track) -> bytes:

@@ -14,6 +14,7 @@ from ingestd.live.segmenter import Segmenter, Unplayable
 from ingestd.live.splice import Splicer
 from ingestd.media.demux import SniffingDemuxer
 from ingestd.media.frames import Frame, Header, Kind, Track
+from ingestd.media.opus import SILENCE
 from tests.live.tools import AUDIO, VIDEO, Source, hub_config
 from tests.support.captures import capture
 
@@ -111,6 +112,8 @@ async def test_an_init_segment_comes_when_and_only_when_it_differs(name: str, me
             if isinstance(event, Header)
         )
         assert len(tracks) == init.media.count(",") + 1
+    # Where sound was missing between two recorders there is silence.
+    found = [frame for frame in found if frame.payload != SILENCE]
     # Sound from before the time 0 is its codec's business, and left out.
     assert len(found) == sum(message.frames for message in made if message.init is not None) == hub.next_seq
     keys = [message.time for message in made if message.starts]

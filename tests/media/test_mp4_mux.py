@@ -15,7 +15,7 @@ from ingestd.media.frames import NS_PER_MS, NS_PER_S, Event, Frame, Header, Kind
 from ingestd.media.mp4_demux import Mp4Demuxer
 from ingestd.media.mp4_init import timescale_of
 from ingestd.media.mp4_mux import Mp4Muxer
-from ingestd.media.mp4_records import codec_string, mime, opus_duration
+from ingestd.media.mp4_records import codec_string, mime
 from tests.media.mp4_tools import MP4_CAPTURES, demux_mp4
 from tests.media.tools import frames_of, header_of, plain
 from tests.support.captures import Capture
@@ -300,12 +300,3 @@ def test_what_has_no_name_is_refused() -> None:
             codec_string(track)
     with pytest.raises(ValueError, match="at least one track"):
         Mp4Muxer([])
-
-
-@pytest.mark.parametrize(
-    ("packet", "ms"),
-    [(b"\x08", 20), (b"\x18", 60), (b"\x60", 10), (b"\x80", 2.5), (b"\xf9", 40), (b"\xfb\x03", 60), (b"", 0)],
-)
-def test_opus_packets_say_how_long_they_last(packet: bytes, ms: float) -> None:
-    """From the first byte, and the second where that counts the frames."""
-    assert opus_duration(packet) == ms * NS_PER_MS

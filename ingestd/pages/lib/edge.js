@@ -16,12 +16,14 @@ const CLOSE_S = 0.5;
 const FASTEST = 1.2;
 const SLOWEST = 0.95;
 const STEP = 0.05;
-/** How much faster it runs for each second that it is late. */
+/** How much faster it runs for each second that it is late; more for who wants less than half a second. */
 const PULL = 0.4;
 /** How far off the target it may be, and what a stall adds; less for who wants less than half a second. */
-const SLACK_S = 0.2;
-/** The mean of what is buffered follows in about so many seconds. */
+const SLACK_S = 0.12;
+/** The mean of when media comes follows in about so many seconds. */
 const MEAN_S = 1.5;
+/** What has come may not be decoded yet. */
+const RESERVE_S = 0.12;
 const STALL_S = 0.3;
 const MOST_PENALTY_S = 3;
 const FORGIVEN_MS = 30_000;
@@ -42,8 +44,11 @@ export class LiveEdge {
   /** ms between arrivals: the longest of late. */
   #interval = 0;
   #arrived = 0;
-  /** @type {number | null} */
-  #mean = null;
+  /**
+   * By how much media is ahead of the clock of this page when it comes, on average.
+   * @type {number | null}
+   */
+  #lead = null;
   #begun = 0;
   #steered = 0;
   #rate = 1;
@@ -60,7 +65,7 @@ export class LiveEdge {
    * Seconds that should be buffered: as wished, but more than comes at once, and more after each stall.
    */
   get target() {
-    return Math.max(this.#latency, (0.75 * this.#interval) / 1000 + 0.15) + this.#penalty;
+    return Math.max(this.#latency, (0.75 * this.#interval) / 1000 + RESERVE_S) + this.#penalty;
   }
 
   /**
@@ -88,7 +93,7 @@ export class LiveEdge {
 
   /** Begin anew: after a jump, or when something else is played. */
   reset() {
-    this.#mean = null;
+    this.#lead = null;
     this.#rate = 1;
   }
 
@@ -117,7 +122,7 @@ export class LiveEdge {
       this.#joins = Infinity;
       if (last[1] - at > target + this.#share(LATE_S)) return this.#jump(Math.max(last[0], last[1] - target), "join");
     }
-    return { rate: this.#pace(now, last[1] - at, target), seek: null, why: null };
+    return { rate: this.#pace(now, at, last[1], target), seek: null, why: null };
   }
 
   /**
@@ -147,19 +152,23 @@ export class LiveEdge {
     return this.target;
   }
 
-  /** @param {number} now @param {number} ahead @param {number} target */
-  #pace(now, ahead, target) {
-    if (this.#mean === null) [this.#mean, this.#begun] = [ahead, now];
+  /** @param {number} now @param {number} at @param {number} end @param {number} target */
+  #pace(now, at, end, target) {
+    const lead = end - now / 1000;
+    const before = this.#lead ?? lead;
+    if (this.#lead === null) this.#begun = now;
     // At first what is there comes at once: there is no mean yet.
     const span = Math.min(MEAN_S, (now - this.#begun) / 2000);
     const weight = span > 0 ? Math.min(1, (now - this.#steered) / 1000 / span) : 1;
     this.#steered = now;
-    const mean = (this.#mean += weight * (ahead - this.#mean));
-    const [late, early] = [mean - target, 0.6 * target - mean];
+    this.#lead = before + weight * (lead - before);
+    // The mean is of when media comes. Where playback is counts at once: what is done here is no surprise.
+    const mean = this.#lead + now / 1000 - at;
+    const [late, early] = [mean - target, 0.75 * target - mean];
     // Once it has begun it goes on until the target is reached: no to and fro. In steps: each change of the
     // rate costs the browser something, and the ear as well.
     if (late > this.#share(SLACK_S) || (this.#rate > 1 && late > 0)) {
-      this.#rate = Math.min(FASTEST, 1 + STEP * Math.max(1, Math.round((PULL * late) / STEP)));
+      this.#rate = Math.min(FASTEST, 1 + STEP * Math.max(1, Math.round((PULL * late) / this.#share(STEP))));
     } else if (early > 0 || (this.#rate < 1 && mean < 0.9 * target)) {
       this.#rate = SLOWEST;
     } else {
