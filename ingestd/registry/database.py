@@ -6,7 +6,9 @@ was answered survives a power cut, too, at one fsync a write, and writes are few
 
 from __future__ import annotations
 
+import hashlib
 import math
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
@@ -37,6 +39,8 @@ _QUEUE = 8
 #: Seconds between two attempts at what SQLite does not wait for.
 _AGAIN = 0.05
 _WAL_LIMIT = 64 * 2**20
+#: After so many seconds PostgreSQL gives up the connections of a host that is gone.
+_GONE = 60
 
 
 class DatabaseUnavailable(IngestdError):
@@ -58,6 +62,7 @@ class Database:
     """The database at *url* (empty: SQLite in *state_dir*), at most *pool* calls at once.
 
     Nothing is opened before the first call. Waits inside a call are bounded by *timeout* seconds each.
+    PostgreSQL is not opened while a daemon of another host or *state_dir* uses it.
     """
 
     def __init__(self, url: str, state_dir: Path, *, pool: int = 4, timeout: float = 5.0) -> None:
@@ -73,7 +78,9 @@ class Database:
         self._away_since: float | None = None
         self._limiter = trio.CapacityLimiter(pool)
         self._places = trio.Semaphore(pool)
-        self._engine = _sqlite(self.path, pool, timeout) if self.path else _postgresql(url, pool, timeout)
+        self._engine = (
+            _sqlite(self.path, pool, timeout) if self.path else _postgresql(url, state_dir, pool, timeout)
+        )
         event.listen(self._engine, "connect", lambda raw, _record: self._guard.attach(raw))
         event.listen(self._engine, "checkout", self._checked_out)
 
@@ -115,6 +122,12 @@ class Database:
                 self._note(str(error))
                 raise
         bound = self._timeout * _WAITS
+        if self.path is None:
+            try:
+                await self._call(_alone, (), reading=True, opening=bound)
+            except DatabaseUnavailable:
+                await self.close()  # or two that begin at once would wait for each other
+                raise
         result = await self._call(ready or _nothing, (), reading=True, opening=bound)
         if result is None:
             result = await self._call(prepare, (), reading=False, opening=_MIGRATING)
@@ -256,17 +269,20 @@ def _into_wal(raw: sqlite3.Connection, until: float) -> None:
             return
 
 
-def _postgresql(url: str, size: int, timeout: float) -> Engine:
+def _postgresql(url: str, state_dir: Path, size: int, timeout: float) -> Engine:
     wait = math.ceil(timeout * 1000)
+    daemon = hashlib.sha256(f"{socket.gethostname()}:{state_dir.resolve()}".encode()).hexdigest()
     try:
         return sqlalchemy.create_engine(
             sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"),
             connect_args={
-                "application_name": "ingestd",
+                "application_name": f"ingestd {daemon[:16]}",
                 "connect_timeout": math.ceil(timeout),
                 "prepare_threshold": None,  # a pooler in between may not keep statements
                 "options": f"-c statement_timeout={wait} -c lock_timeout={wait} "
-                f"-c idle_in_transaction_session_timeout={wait * _WAITS}",
+                f"-c idle_in_transaction_session_timeout={wait * _WAITS} "
+                f"-c tcp_keepalives_idle={_GONE // 2} -c tcp_keepalives_interval={_GONE // 6} "
+                f"-c tcp_keepalives_count=3 -c tcp_user_timeout={_GONE * 1000}",
             },
             pool_size=size,
             max_overflow=0,
@@ -277,6 +293,24 @@ def _postgresql(url: str, size: int, timeout: float) -> Engine:
         raise DatabaseRefused(
             "database.url names PostgreSQL, whose driver is missing: pip install 'ingestd[postgresql]'"
         ) from None
+
+
+def _alone(connection: Connection) -> None:
+    """A second daemon would end the first one's sessions, and forget its recordings."""
+    other = connection.execute(
+        sqlalchemy.text(
+            "SELECT application_name, host(client_addr) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'ingestd %'"
+            " AND application_name <> current_setting('application_name') LIMIT 1"
+        )
+    ).first()
+    if other is not None:
+        name, address = other
+        where = f" from {address}" if address else ""
+        raise DatabaseUnavailable(
+            f'another daemon uses the database: "{name}"{where}. '
+            "One database is for one daemon: stop that one, or set another database.url"
+        )
 
 
 def _is_trouble(error: exc.DBAPIError | exc.TimeoutError) -> bool:

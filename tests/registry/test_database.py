@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,27 @@ async def away(own_url: str, tmp_path: Path) -> AsyncIterator[Database]:
     await database.open(migrate)
     yield database
     await database.close()
+
+
+async def test_one_database_of_a_server_is_for_one_daemon(own_url: str, tmp_path: Path) -> None:
+    """A second one touches nothing until the first is gone; the same daemon, begun anew, is no second."""
+    first = Database(own_url, tmp_path / "a", timeout=5)
+    second = Database(own_url, tmp_path / "b", timeout=5)
+    again = Database(own_url, tmp_path / "x" / ".." / "a", timeout=5)
+    await first.open(migrate)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match='another daemon uses the database: "ingestd '):
+            await second.open(migrate)
+    assert not second.opened
+    await again.open(migrate)
+    await again.close()
+    await first.close()
+    with trio.fail_after(10):
+        # The server takes a moment to see that they are gone.
+        while not second.opened:
+            with suppress(DatabaseUnavailable):
+                await second.open(migrate)
+    await second.close()
 
 
 def sleep(connection: Connection) -> None:
