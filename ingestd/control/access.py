@@ -17,7 +17,7 @@ from quart_trio import QuartTrio
 
 from ingestd.auth.authority import Authority
 from ingestd.auth.identity import ANYBODY, Identity, Scope
-from ingestd.auth.question import ApplicationDown
+from ingestd.auth.question import Unknown
 from ingestd.auth.sessions import BrowserSession
 from ingestd.config import Control
 from ingestd.control import cors
@@ -132,8 +132,8 @@ class Access:
         try:
             if await self.authority.may_watch(stream, self.link_token(request), self.address(request)):
                 return ANYBODY
-        except ApplicationDown:
-            response = problem(503, "Service Unavailable", "the application cannot be asked who may watch")
+        except Unknown as error:
+            response = problem(503, "Service Unavailable", str(error))
             response.headers["Retry-After"] = "5"
             return response
         if self._asks and (self._bearer(request) is not None or self.cookie in request.cookies):

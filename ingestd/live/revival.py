@@ -39,7 +39,8 @@ class Left:
 def noted(stream: Stream) -> dict[str, Any]:
     """What a session notes of its *stream*: no secret, and nothing that ``ingestd.toml`` has."""
     key = None if stream.declared else stream.key_sha256.hex()
-    return {"key_sha256": key, "targets": [target.sink for target in stream.targets]}
+    created = None if stream.declared else stream.created
+    return {"key_sha256": key, "created": created, "targets": [target.sink for target in stream.targets]}
 
 
 def left_behind(state: Path) -> list[Left]:
@@ -91,12 +92,12 @@ def _make_known(directory: Directory, left: Left, about: dict[str, Any]) -> None
     """Let its publisher come back although the database is away."""
     key = about.get("key_sha256")
     if key and directory.get(left.stream) is None:
-        # Its time is that of no row: nothing that is changed of it is stored over what the database has.
+        # Its last change is that of no row: nothing is stored over what the database has.
         stream = Stream(
             name=left.stream,
             pipeline=left.saved["pipeline"],
             key_sha256=bytes.fromhex(key),
-            created=0.0,
+            created=about.get("created") or 0.0,
             updated=0.0,
         )
         with suppress(StreamTaken):  # ingestd.toml has its key now
