@@ -54,8 +54,8 @@ def blueprint(desk: Desk, links: Links, authority: Authority) -> Blueprint:
         answers=[ok(Link)], problems=(404, 409, 503),
     )  # fmt: skip
     async def link(name: str, body: NewLink) -> Link:
-        """Nothing is kept: a link is good until it expires or the stream is deleted. 409 with `auth.playback` =
-        `ask`, where the application makes its own.
+        """Nothing is kept: a link is good until it expires or the stream is deleted. 409 with
+        `auth.playback` = `ask`, where the application makes its own.
         """
         stream = desk.get(name)
         if auth.playback == "ask":
