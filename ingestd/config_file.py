@@ -111,6 +111,11 @@ def _sections(path: Path, table: Mapping[str, Any], report: Report) -> dict[str,
             sections[name] = section
     if "database" in sections:
         sections["database"] = _database(path, sections["database"], report)
+    if "ingest" in sections and "control" in sections:
+        ingest, control = sections["ingest"].bind, sections["control"].bind
+        if control.overlaps(ingest):
+            text = f"{control} is taken by ingest.bind = {ingest}; expected another port for one of them"
+            report.add(path, "control.bind", text)
     if "control" in sections and "auth" in sections:
         for key, text in problems(sections["control"], sections["auth"]):
             report.add(path, key, text)

@@ -169,7 +169,7 @@ async def _run(
     services.start_soon(retain_forever, config, directory, events)
     try:
         async with (
-            open_authority(config) as authority,
+            open_authority(config, directory.life) as authority,
             open_mux(config, registry, events) as mux,
             trio.open_nursery() as sessions,
         ):

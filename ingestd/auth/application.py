@@ -68,7 +68,7 @@ class Application:
                 return answer
         stream = question.stream
         log.error("application_down", action=question.action, stream=stream, cause=trouble, decision=decision)
-        raise ApplicationDown("the application cannot be asked")
+        raise ApplicationDown("the application cannot be asked who may")
 
     async def _ask(self, question: Question) -> str | None:
         """As `_answer`. Raises `_Trouble`, never with anything that the application sent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ class Authority:
     """What the listeners ask. Without tokens and JWTs it knows nobody: everybody is `ANYBODY`."""
 
     config: Auth
+    #: The life of a stream, None for one that is not there; raises `Unknown`.
+    life: Callable[[str], str | None]
     gate: Gate
     pages: Pages
     proxies: Proxies
@@ -61,17 +63,21 @@ class Authority:
         return BrowserSession(now, session.expires, session.csrf)
 
     async def may_watch(self, stream: str, token: str | None, address: str) -> bool:
-        """Whether who has *token* (of ``?token=``) may watch. Raises `ApplicationDown`."""
+        """Whether who has *token* (of ``?token=``) may watch. Raises `Unknown`."""
         if self.config.playback == "signed":
-            return bool(token and self.playback and self.playback.allows(token, stream, address))
+            if not token or self.playback is None or (life := self.life(stream)) is None:
+                return False
+            return self.playback.allows(token, stream, address, life=life)
         if self.config.playback == "ask" and self.application is not None:
             return await self.application.may(Question("watch", stream, address, token))
         return self.config.playback == "open"
 
 
 @asynccontextmanager
-async def open_authority(config: Config) -> AsyncIterator[Authority]:
+async def open_authority(config: Config, life: Callable[[str], str | None]) -> AsyncIterator[Authority]:
     """The authority that *config* describes, with its connections, until the end of the block.
+
+    *life* tells that of a stream, as `Authority` has it.
 
     Raises `CredentialError` when the playback key cannot be read any more.
     """
@@ -79,6 +85,7 @@ async def open_authority(config: Config) -> AsyncIterator[Authority]:
     async with _asked(auth) as (application, jwts):
         yield Authority(
             auth,
+            life,
             Gate(
                 Pages.of(ingest.bind, control.public_url, ingest.origins),
                 Proxies.of(ingest.trusted_proxies),

@@ -1,7 +1,8 @@
 """Playback links that are signed and expire: ``?token=EXPIRES.MAC``, for one stream, maybe for one client.
 
-MAC is HMAC-SHA256 (RFC 2104) over a name of this purpose, the stream, the expiry and the client's address,
-one a line; in URL-safe base64 without padding.
+MAC is HMAC-SHA256 (RFC 2104) over a name of this purpose, the stream, the expiry, the client's address and,
+if the stream has one, its life, one a line; in URL-safe base64 without padding. The life tells the stream
+from another one that has its name later; it is not in the token. A stream of `ingestd.toml` has none.
 """
 
 from __future__ import annotations
@@ -31,23 +32,24 @@ class Playback:
 
     _key: str = field(repr=False)
 
-    def sign(self, stream: str, expires: float, address: str | None = None) -> str:
+    def sign(self, stream: str, expires: float, address: str | None = None, *, life: str = "") -> str:
         """A token for *stream* until *expires* (Unix time); with *address*, for that client only."""
         until = str(int(expires))
         mark = "" if address is None else "-ip"
-        return f"{until}{mark}.{self._mac(stream, until, address)}"
+        return f"{until}{mark}.{self._mac(stream, until, address, life)}"
 
-    def allows(self, token: str, stream: str, address: str) -> bool:
+    def allows(self, token: str, stream: str, address: str, *, life: str = "") -> bool:
         """Whether *token* lets the client at *address* watch *stream* now; compared in constant time."""
         found = _TOKEN.fullmatch(token)
         if found is None:
             return False
-        mac = self._mac(stream, found[1], address if found[2] else None)
+        mac = self._mac(stream, found[1], address if found[2] else None, life)
         return hmac.compare_digest(mac, found[3]) and time.time() < int(found[1])
 
-    def _mac(self, stream: str, until: str, address: str | None) -> str:
+    def _mac(self, stream: str, until: str, address: str | None, life: str) -> str:
         whom = "" if address is None else client(address)
-        message = "\n".join((_PURPOSE, stream, until, whom)).encode("utf-8", "surrogatepass")
+        lines = [_PURPOSE, stream, until, whom, *([life] if life else [])]
+        message = "\n".join(lines).encode("utf-8", "surrogatepass")
         digest = hmac.new(self._key.encode(), message, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 

@@ -12,7 +12,11 @@ from ingestd.errors import IngestdError
 Action: TypeAlias = Literal["publish", "watch"]
 
 
-class ApplicationDown(IngestdError):
+class Unknown(IngestdError):
+    """Who may watch cannot be told now, as the text says: come again."""
+
+
+class ApplicationDown(Unknown):
     """The application gave no answer, and ``auth.when_down`` is "deny"."""
 
 

@@ -35,7 +35,8 @@ def link(
     ingestd streams link studio --for 3h
     ffplay "$(ingestd streams link studio --json | jq -r .hls_url)"
 
-    Who has it can hand it on. It is good until it expires; a new playback key ends all.
+    Who has it can hand it on. It is good until it expires or the stream is deleted; a new playback key
+    ends all.
     """  # noqa: D301
     wanted = {"expires_in": lasting, **({} if address is None else {"address": address})}
     made = run(_link, api_url(url, config_path), name, wanted)

@@ -45,7 +45,8 @@ _OPTIONS = (
     ),
     click.option(
         "--target-url", "urls", metavar="SINK=URL", multiple=True,
-        help="Where it pushes to, if not to the URL of the pipeline. May be repeated.",
+        help="Where it pushes to, if not to the URL of the pipeline. May be repeated. Takes a token of "
+        'scope "admin".',
     ),
 )  # fmt: skip
 

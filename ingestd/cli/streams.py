@@ -72,9 +72,9 @@ def streams() -> None:
       key=$(ingestd streams create --json | jq -r .key)
       ingestd streams list --json --state live | jq -r '.streams[].name'
 
-    To list and look takes a token of scope "read" in $INGESTD_TOKEN where the daemon wants one, create and
-    stop one of "publish", all else "admin". Exit status: 0 done, 1 refused or no daemon answers, 2 wrong
-    usage.
+    To list and look takes a token of scope "read" in $INGESTD_TOKEN where the daemon wants one, create
+    (without --target-url) and stop one of "publish", all else "admin". Exit status: 0 done, 1 refused or no
+    daemon answers, 2 wrong usage.
     """  # noqa: D301  \b is click's mark for lines that stay as they are
 
 

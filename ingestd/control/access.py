@@ -17,11 +17,11 @@ from quart_trio import QuartTrio
 
 from ingestd.auth.authority import Authority
 from ingestd.auth.identity import ANYBODY, Identity, Scope
-from ingestd.auth.question import ApplicationDown
+from ingestd.auth.question import Unknown
 from ingestd.auth.sessions import BrowserSession
 from ingestd.config import Control
 from ingestd.control import cors
-from ingestd.control.errors import problem
+from ingestd.control.errors import challenge, insufficient, problem
 
 log = structlog.get_logger(__name__)
 
@@ -132,8 +132,8 @@ class Access:
         try:
             if await self.authority.may_watch(stream, self.link_token(request), self.address(request)):
                 return ANYBODY
-        except ApplicationDown:
-            response = problem(503, "Service Unavailable", "the application cannot be asked who may watch")
+        except Unknown as error:
+            response = problem(503, "Service Unavailable", str(error))
             response.headers["Retry-After"] = "5"
             return response
         if self._asks and (self._bearer(request) is not None or self.cookie in request.cookies):
@@ -161,7 +161,7 @@ class Access:
             return found
         if not found.may(needed):
             text = f'"{found.name}" has no scope for this: it needs "{needed}"'
-            return _challenge(403, text, f'error="insufficient_scope", scope="{needed}"')
+            return _challenge(403, text, insufficient(needed))
         return found
 
     async def by_token(self, token: str, request: Request) -> Identity | Response:
@@ -243,7 +243,7 @@ def _later(text: str, wait: float) -> Response:
 
 
 def _challenge(status: int, text: str, *params: str) -> Response:
-    """A refusal as RFC 6750 has it."""
+    """A refusal that says how to be let in."""
     response = problem(status, "Unauthorized" if status == 401 else "Forbidden", text)
-    response.headers["WWW-Authenticate"] = ", ".join(('Bearer realm="ingestd"', *params))
+    response.headers["WWW-Authenticate"] = challenge(*params)
     return response

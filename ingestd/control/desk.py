@@ -15,11 +15,12 @@ from attrs import define, evolve, field
 from msgspec import UNSET
 from sqlalchemy import Connection
 
+from ingestd.auth.identity import Identity
 from ingestd.config import Pipeline
 from ingestd.control.at_mux import AtMux
 from ingestd.control.errors import Refusal
 from ingestd.control.shapes import NewStream, NewTarget, StreamChange
-from ingestd.control.validation import wrong
+from ingestd.control.validation import beyond, wrong
 from ingestd.live.audience import Audience
 from ingestd.live.streams import DISABLED, UNKNOWN_KEY, Streams
 from ingestd.live.targets import target_problems
@@ -65,12 +66,16 @@ class Desk:
         return pipeline is not None and any(sink.type == "hls" for sink in pipeline.sinks)
 
     async def create(
-        self, wanted: NewStream, also: Callable[[Stream, str], Callable[[Connection], None]] | None = None
+        self,
+        wanted: NewStream,
+        by: Identity,
+        also: Callable[[Stream, str], Callable[[Connection], None]] | None = None,
     ) -> tuple[Stream, str]:
-        """A new stream and its publish key, of which only the hash is kept.
+        """A new stream and its publish key, of which only the hash is kept. *by* is who wants it.
 
         What *also* makes of the two is done in the transaction that stores the stream, in a thread.
         """
+        _may_aim(by, wanted.targets)
         pipeline = self._pipeline(wanted.pipeline or self.streams.config.control.pipeline)
         targets = _targets(pipeline, wanted.targets)
         self._check_room()
@@ -225,6 +230,14 @@ class Desk:
         finally:
             if not lock.locked():
                 self._locks.pop(name, None)
+
+
+def _may_aim(by: Identity, wanted: list[NewTarget]) -> None:
+    """Only an admin names hosts that the daemon is to connect to."""
+    for index, target in enumerate(wanted):
+        if target.url is not None and not by.may("admin"):
+            text = 'a URL takes a token of scope "admin"; leave it out to push to the URL of the pipeline'
+            raise beyond("admin", f"targets[{index}].url", text)
 
 
 def _targets(pipeline: Pipeline, wanted: list[NewTarget]) -> tuple[Target, ...]:

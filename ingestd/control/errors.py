@@ -9,20 +9,31 @@ from typing import Any
 from quart import Response, json
 from werkzeug.exceptions import HTTPException
 
+from ingestd.auth.identity import Scope
 from ingestd.errors import IngestdError
 
 
 class Refusal(IngestdError):
     """Answer with the problem *status*: *detail* says what was wrong, and never repeats a secret.
 
-    *more* are members of the problem's own; *retry_after* says in how many seconds to come again.
+    *more* are members of the problem's own; *retry_after* says in how many seconds to come again, *scope*
+    which one the token lacks.
     """
 
-    def __init__(self, status: int, detail: str, *, retry_after: float | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        scope: Scope | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.retry_after = retry_after
+        self.scope = scope
         self.more = more
 
 
@@ -45,7 +56,19 @@ async def refused(error: Refusal) -> Response:
     response = problem(error.status, HTTPStatus(error.status).phrase, error.detail, **error.more)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.scope is not None:
+        response.headers["WWW-Authenticate"] = challenge(insufficient(error.scope))
     return response
+
+
+def challenge(*params: str) -> str:
+    """A ``WWW-Authenticate`` as RFC 6750 has it."""
+    return ", ".join(('Bearer realm="ingestd"', *params))
+
+
+def insufficient(scope: Scope) -> str:
+    """What a challenge says of a token that lacks *scope*."""
+    return f'error="insufficient_scope", scope="{scope}"'
 
 
 async def http_problem(error: HTTPException) -> Response:

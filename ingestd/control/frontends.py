@@ -116,7 +116,7 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
                 answer = encoded(_legacy(telling, stream, key))
                 return partial(keep, status=200, body=answer)
 
-            await desk.create(body, also)
+            await desk.create(body, who(), also)
             return 200, answer
 
         asked = msgspec.json.encode(body, order="sorted")

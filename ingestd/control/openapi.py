@@ -56,7 +56,8 @@ _PARAMETERS: dict[str, tuple[str, str | None]] = {
 _PROBLEMS = {
     400: "A parameter, or the body, is not of the form that is expected; `errors` names it.",
     401: "No token, or one that nobody has.",
-    403: "The token's scopes do not reach so far, or the request came from a foreign page.",
+    403: "The token's scopes do not reach so far (`errors` names the field, where it is for one), or the "
+    "request came from a foreign page.",
     404: "There is no such thing, or not now.",
     405: "The path has no such method.",
     408: "The body took too long.",

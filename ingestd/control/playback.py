@@ -14,6 +14,7 @@ from ingestd.control.links import Links
 from ingestd.control.shapes import PlaybackTold
 from ingestd.live.state import StreamState
 from ingestd.live.status import rfc3339
+from ingestd.registry.model import Stream
 
 #: Seconds for which a link is good that a member of ours gets for their own player.
 _GOOD_FOR = 3600.0
@@ -34,7 +35,7 @@ def blueprint(desk: Desk, links: Links, access: Access) -> Blueprint:
         found = desk.get(stream)
         session = desk.streams.sessions.get(stream)
         on = session is not None and session.state in _ON
-        query = _query(stream)
+        query = _query(found)
 
         def url(where: str) -> str:
             return where + query
@@ -54,10 +55,10 @@ def blueprint(desk: Desk, links: Links, access: Access) -> Blueprint:
             live_since=session.started if session is not None and on else None,
         )
 
-    def _query(stream: str) -> str:
+    def _query(stream: Stream) -> str:
         token, playback = access.link_token(request), access.authority.playback
         if token is None and playback is not None and not access.is_open_to_viewers:
-            token = playback.sign(stream, time.time() + _GOOD_FOR)
+            token = playback.sign(stream.name, time.time() + _GOOD_FOR, life=stream.life)
         return "" if token is None else f"?token={quote(token, safe='')}"
 
     @routes.blueprint.after_request

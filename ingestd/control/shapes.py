@@ -35,7 +35,17 @@ class NewTarget(Struct, forbid_unknown_fields=True):
     key: Annotated[
         str, Meta(pattern=r"^[!-~]{1,1024}$", max_length=1024, description="Kept sealed, and never told.")
     ]
-    url: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    url: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=1024,
+                description="To give one takes the scope `admin`. Without it: the URL of the pipeline.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 Targets = Annotated[list[NewTarget], Meta(max_length=32)]

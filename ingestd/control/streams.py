@@ -115,7 +115,7 @@ def blueprint(desk: Desk, telling: Telling) -> Blueprint:
                 answer = encoded(telling.created(stream, key))
                 return partial(keep, status=201, body=answer)
 
-            await desk.create(body, also)
+            await desk.create(body, who(), also)
             return 201, answer
 
         asked = msgspec.json.encode(body, order="sorted")

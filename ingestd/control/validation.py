@@ -6,7 +6,7 @@ Values are never repeated: they may be secrets.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -16,6 +16,7 @@ from quart import request
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
+from ingestd.auth.identity import Scope
 from ingestd.control.errors import Refusal
 from ingestd.names import NAME, NAME_EXPECTED
 from ingestd.structure import unknown_key
@@ -71,10 +72,15 @@ def wrong(field: str, expected: str) -> Refusal:
     return _refusal(422, [(field, expected)])
 
 
-def _refusal(status: int, errors: Iterable[tuple[str, str]]) -> Refusal:
+def beyond(scope: Scope, field: str, why: str) -> Refusal:
+    """403: to give *field* takes *scope*, which the token lacks; *why* says what to do."""
+    return _refusal(403, [(field, why)], scope=scope)
+
+
+def _refusal(status: int, errors: Sequence[tuple[str, str]], scope: Scope | None = None) -> Refusal:
     found = [{"field": field, "expected": expected} for field, expected in errors]
     detail = "; ".join(f"{field}: {expected}" if field else expected for field, expected in errors)
-    return Refusal(status, detail, errors=found)
+    return Refusal(status, detail, scope=scope, errors=found)
 
 
 def _explained(kind: type[msgspec.Struct], text: str) -> tuple[str, str]:

@@ -54,8 +54,8 @@ def blueprint(desk: Desk, links: Links, authority: Authority) -> Blueprint:
         answers=[ok(Link)], problems=(404, 409, 503),
     )  # fmt: skip
     async def link(name: str, body: NewLink) -> Link:
-        """Nothing is kept: a link is good until it expires. 409 with `auth.playback` = `ask`, where the
-        application makes its own.
+        """Nothing is kept: a link is good until it expires or the stream is deleted. 409 with
+        `auth.playback` = `ask`, where the application makes its own.
         """
         stream = desk.get(name)
         if auth.playback == "ask":
@@ -68,7 +68,7 @@ def blueprint(desk: Desk, links: Links, authority: Authority) -> Blueprint:
         token = expires = address = None
         if auth.playback == "signed" and authority.playback is not None:
             until, address = int(time.time() + body.expires_in), body.address
-            token, expires = authority.playback.sign(name, until, address), rfc3339(until)
+            token, expires = authority.playback.sign(name, until, address, life=stream.life), rfc3339(until)
         query = "" if token is None else f"?token={token}"
         return Link(
             stream=name,

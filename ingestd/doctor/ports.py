@@ -27,14 +27,10 @@ async def examine(config: Config) -> list[Finding]:
     control = await trio.to_thread.run_sync(_bind, config.control.bind)
     if control is not None and control.errno == errno.EADDRINUSE:
         daemon = await _daemon(config.control.bind)
-    found = [
+    return [
         _listener("ingest", config.ingest.bind, ingest, daemon),
         _listener("control", config.control.bind, control, daemon),
     ]
-    if config.ingest.bind == config.control.bind and config.ingest.bind.port:
-        text = f"{config.control.bind} is that of [ingest], too"
-        found[1] = failed("control port", text, "give [control] bind a port of its own")
-    return found
 
 
 def _bind(address: Address) -> OSError | None:

@@ -31,10 +31,14 @@ class Notes:
 
     def save(self, value: dict[str, Any]) -> None:
         """Replace what is there by *value*, in one step. Raises OSError, and then the old one stays."""
-        fresh = self.path.with_name(f"{self.path.name}.new")
         try:
-            fresh.write_text(json.dumps(value), "utf-8")
-            os.replace(fresh, self.path)  # noqa: PTH105  says what it does
+            self.fresh.write_text(json.dumps(value), "utf-8")
+            os.replace(self.fresh, self.path)  # noqa: PTH105  says what it does
         except OSError:
-            fresh.unlink(missing_ok=True)
+            self.fresh.unlink(missing_ok=True)
             raise
+
+    @property
+    def fresh(self) -> Path:
+        """What `save` writes before it has its name; a daemon that is killed may leave it."""
+        return self.path.with_name(f"{self.path.name}.new")

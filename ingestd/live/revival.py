@@ -39,7 +39,8 @@ class Left:
 def noted(stream: Stream) -> dict[str, Any]:
     """What a session notes of its *stream*: no secret, and nothing that ``ingestd.toml`` has."""
     key = None if stream.declared else stream.key_sha256.hex()
-    return {"key_sha256": key, "targets": [target.sink for target in stream.targets]}
+    created = None if stream.declared else stream.created
+    return {"key_sha256": key, "created": created, "targets": [target.sink for target in stream.targets]}
 
 
 def left_behind(state: Path) -> list[Left]:
@@ -53,6 +54,28 @@ def left_behind(state: Path) -> list[Left]:
     return list(found.values())
 
 
+def clear_unnoted(state: Path) -> None:
+    """Remove the sessions' directories in which a daemon was killed before it had written anything.
+
+    Where there is no note, or none that can be read, and something else, that is kept and told. To be called
+    before sessions begin; blocking. Raises nothing: what cannot be removed is told, and tried next time.
+    """
+    for directory in sorted((state / "journal").glob("*/*/")):
+        note = Notes(directory / "session.json")
+        if note.load() is not None:
+            continue
+        try:
+            if {path.name for path in directory.iterdir()} <= {note.fresh.name}:
+                note.fresh.unlink(missing_ok=True)
+                directory.rmdir()
+                log.info("journal_removed", directory=str(directory), reason="empty")
+            else:
+                stream, session = directory.parent.name, directory.name
+                log.warning("journal_kept", stream=stream, session=session, directory=str(directory))
+        except OSError as error:
+            log.error("journal_not_removed", cause=error.strerror or str(error))  # noqa: TRY400
+
+
 async def revive(
     config: Config, directory: Directory, ffmpeg: str, writer: JournalWriter, events: Events
 ) -> list[Session]:
@@ -62,6 +85,7 @@ async def revive(
     does not know yet gets a place in it, until it is filled.
     """
     sessions = []
+    await trio.to_thread.run_sync(clear_unnoted, config.storage.state_dir)
     for left in await trio.to_thread.run_sync(left_behind, config.storage.state_dir):
         pipeline = config.pipelines.get(left.saved["pipeline"])
         if pipeline is None:
@@ -91,12 +115,12 @@ def _make_known(directory: Directory, left: Left, about: dict[str, Any]) -> None
     """Let its publisher come back although the database is away."""
     key = about.get("key_sha256")
     if key and directory.get(left.stream) is None:
-        # Its time is that of no row: nothing that is changed of it is stored over what the database has.
+        # Its last change is that of no row: nothing is stored over what the database has.
         stream = Stream(
             name=left.stream,
             pipeline=left.saved["pipeline"],
             key_sha256=bytes.fromhex(key),
-            created=0.0,
+            created=about.get("created") or 0.0,
             updated=0.0,
         )
         with suppress(StreamTaken):  # ingestd.toml has its key now

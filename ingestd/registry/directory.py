@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from attrs import evolve
 
+from ingestd.auth.question import Unknown
 from ingestd.config import StreamConfig
 from ingestd.errors import IngestdError
 from ingestd.registry.keys import digest
@@ -64,6 +65,13 @@ class Directory:
 
     def get(self, name: str) -> Stream | None:
         return self._streams.get(name)
+
+    def life(self, name: str) -> str | None:
+        """`Stream.life` of the stream *name*; None if there is none. Raises `Unknown` while that is open."""
+        stream = self._streams.get(name)
+        if stream is None and not self.loaded:
+            raise Unknown("the streams are not all known yet: the database is away")
+        return stream.life if stream is not None else None
 
     def find(self, key: str) -> Stream | None:
         """The stream of *key*, enabled or not.

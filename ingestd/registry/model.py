@@ -61,6 +61,11 @@ class Stream:
     playback: tuple[Playback, ...] = ()
     mux: MuxLink | None = None
 
+    @property
+    def life(self) -> str:
+        """What tells it from another stream that has its name later; one that is declared is its name."""
+        return "" if self.declared else repr(self.created)
+
 
 @frozen(slots=True, kw_only=True)
 class SessionRow:

@@ -19,7 +19,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
 
 from ingestd.auth.authority import Authority
-from ingestd.auth.question import ApplicationDown
+from ingestd.auth.question import Unknown
 from ingestd.config import Ingest, Viewers
 from ingestd.errors import WatchRefused
 from ingestd.live.audience import Audience
@@ -107,8 +107,8 @@ class Watching:
         try:
             if await self.authority.may_watch(asked.stream, asked.token, address):
                 return None
-        except ApplicationDown:
-            return WatchRefused(TOO_MANY, "the application cannot be asked who may watch")
+        except Unknown as error:
+            return WatchRefused(TOO_MANY, str(error))
         if asked.token is not None:
             links.count(address)
         return WatchRefused(NOT_ALLOWED, "this stream needs a link that is still good: ask where you got it")

@@ -88,10 +88,11 @@ async def listener(
     """Serve the control API of *toml*, and *routes*, without a daemon around it."""
     config = write(directory, toml)
     with trio.fail_after(60):
-        async with open_authority(config) as authority, trio.open_nursery() as nursery:
-            config.storage.state_dir.mkdir(exist_ok=True)
-            registry = Registry.of(config)
-            await registry.open()
+        config.storage.state_dir.mkdir(exist_ok=True)
+        registry = Registry.of(config)
+        await registry.open()
+        life = registry.directory.life
+        async with open_authority(config, life) as authority, trio.open_nursery() as nursery:
             streams = Streams(config, registry.directory, "ffmpeg", cast(JournalWriter, None), nursery)
             ending, told = trio.Event(), Webhooks.of(config, registry.database, streams.events)
             audience = Audience(config.viewers, streams)

@@ -88,6 +88,38 @@ async def test_a_scope_that_is_too_small_is_403(tmp_path: Path) -> None:
             assert (await made.ask("OPTIONS", f"/x/{needed}")).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/v1/streams", "/stream/create"])
+async def test_where_the_daemon_connects_to_takes_an_admin(path: str, tmp_path: Path) -> None:
+    """A target's key takes `publish` where a stream is made, its URL `admin`, even the pipeline's own."""
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "push.toml").write_text(
+        '[[sinks]]\ntype = "rtmp"\nname = "push"\nurl = "rtmps://live.example.org/app"\nper_stream = true\n'
+    )
+    (tmp_path / "secret").write_text("c2VjcmV0IGtleSBvZiBleGFjdGx5IDMyIGJ5dGVzISE=\n")
+    tokens = {name: give(tmp_path, name, name) for name in ("publish", "admin")}
+
+    def wanted(name: str, **more: object) -> dict[str, object]:
+        return {"name": name, "pipeline": "push", "targets": [{"sink": "push", "key": "hidden-key", **more}]}
+
+    async with listener(tmp_path, TOKENS + '[database]\nsecret_key_file = "secret"\n') as made:
+        for url in ("rtmps://live.example.org/app", "rtmp://169.254.169.254/hidden-app"):
+            again = {"Idempotency_Key": "the-same"}
+            refused = await made.ask("POST", path, tokens["publish"], wanted("mine", url=url), **again)
+            assert refused.status_code == 403
+            assert refused.headers["WWW-Authenticate"].endswith('error="insufficient_scope", scope="admin"')
+            problem = refused.json()
+            assert [error["field"] for error in problem["errors"]] == ["targets[0].url"]
+            assert 'scope "admin"; leave it out' in problem["detail"]
+            assert "hidden" not in refused.text
+            assert (await made.ask("GET", "/v1/streams/mine", tokens["admin"])).status_code == 404
+        for name, token, more in (("mine", "publish", {"url": None}), ("theirs", "admin", {"url": url})):
+            answer = await made.ask("POST", path, tokens[token], wanted(name, **more), **again)
+            assert answer.is_success, answer.text
+        aimed = {"targets": wanted("mine", url=url)["targets"]}
+        assert (await made.ask("PATCH", "/v1/streams/mine", tokens["publish"], aimed)).status_code == 403
+        assert (await made.ask("PATCH", "/v1/streams/mine", tokens["admin"], aimed)).status_code == 200
+
+
 async def test_creates_are_limited_by_address(tmp_path: Path) -> None:
     """With the right token, too; what was refused before does not count."""
     token = give(tmp_path, "app", "publish")

@@ -32,6 +32,8 @@ def test_a_link_opens_its_stream(stream: str, expires: int) -> None:
     token = sign.sign(stream, expires)
     assert sign.allows(token, stream, HERE)
     assert not sign.allows(token, stream + "x", HERE)
+    assert not sign.allows(token, stream, HERE, life="1.5")
+    assert sign.allows(sign.sign(stream, expires, life="1.5"), stream, HERE, life="1.5")
     assert not Playback(KEY + "x").allows(token, stream, HERE)
     own = sign.sign(stream, expires, HERE)
     assert sign.allows(own, stream, HERE)
@@ -221,6 +223,33 @@ async def test_an_application_gets_links_for_its_viewers(tmp_path: Path, ffmpeg:
             assert wrong.status_code == 422
             assert said in wrong.json()["detail"]
         assert (await made.ask("POST", "/v1/streams/none/link", token, {})).status_code == 404
+
+
+async def test_a_link_ends_with_its_stream(tmp_path: Path, ffmpeg: str) -> None:
+    """A new stream of the same name is another one; any other change of a stream leaves its links good."""
+    make_hls(tmp_path, ffmpeg).rename(tmp_path / "var" / "hls" / "mine")
+    token = give(tmp_path, "ops", "admin")
+    async with listener(tmp_path, signed(tmp_path)) as made:
+
+        async def anew() -> str:
+            body = {"name": "mine", "pipeline": "hls"}
+            assert (await made.ask("POST", "/v1/streams", token, body)).status_code == 201
+            link = await made.ask("POST", "/v1/streams/mine/link", token, {})
+            return str(link.json()["hls_url"])
+
+        first = await anew()
+        own = (await made.ask("GET", "/v1/playback/mine", token)).json()["hls"]
+        for change in ({"title": "x"}, {"enabled": False}, {"enabled": True}):
+            assert (await made.ask("PATCH", "/v1/streams/mine", token, change)).status_code == 200
+        assert (await made.ask("POST", "/v1/streams/mine/reset-key", token)).status_code == 200
+        assert [(await made.ask("GET", url)).status_code for url in (first, own)] == [200, 200]
+        assert (await made.ask("DELETE", "/v1/streams/mine", token)).status_code == 204
+        assert (await made.ask("GET", first)).status_code == 403
+        second = await anew()
+        assert [(await made.ask("GET", url)).status_code for url in (first, own, second)] == [403, 403, 200]
+    async with listener(tmp_path, SIGNED) as made:  # another daemon, the same database
+        path = second[second.index("/hls/") :]
+        assert (await made.ask("GET", path)).status_code == 200
 
 
 async def test_where_links_are_not_ours_to_sign(tmp_path: Path) -> None:

@@ -254,11 +254,6 @@ def test_an_address_of_another_machine(tmp_path: Path, host: str) -> None:
     assert failure(path, "ingest port").startswith(f"cannot listen on {host}:8081: ")
 
 
-def test_two_listeners_on_one_address(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    assert failure(bound(tmp_path, address, address), "control port") == f"{address} is that of [ingest], too"
-
-
 def test_a_daemon_that_runs_is_no_failure(tmp_path: Path) -> None:
     """Its ports are its own, and it is not disturbed."""
     with daemon(tmp_path / "daemon", HLS) as running:

@@ -216,6 +216,9 @@ def test_who_may(cli: Ingestd) -> None:
     error = cli.bad("streams", "create", token=TOKENS["read"])
     assert 'it needs "publish"; give one that has it in $INGESTD_TOKEN (403)' in error
     assert 'it needs "admin"' in cli.bad("streams", "reset-key", "cam", token=TOKENS["publish"])
+    aimed = ("--pipeline", "push", "--target", "push=-", "--target-url", "push=rtmps://else.example.org/app")
+    error = cli.bad("streams", "create", *aimed, token=TOKENS["publish"], text=KEY)
+    assert 'takes a token of scope "admin"' in error
     assert "cam" in cli.good("streams", token=TOKENS["read"])
     assert "cam" in cli.good("status", "--once", token=TOKENS["read"])
 

@@ -89,6 +89,16 @@ MAIN = [
         "or control.allow_unauthenticated = true where the network is trusted",
     ),
     (
+        '[ingest]\nbind = "127.0.0.1:8080"',
+        "control.bind: 127.0.0.1:8080 is taken by ingest.bind = 127.0.0.1:8080; expected another port for "
+        "one of them",
+    ),
+    (
+        '[ingest]\nbind = "0.0.0.0:9000"\n[control]\nbind = "localhost:9000"',
+        "control.bind: localhost:9000 is taken by ingest.bind = 0.0.0.0:9000; expected another port for one "
+        "of them",
+    ),
+    (
         '[control]\npublic_url = "live.example.org"',
         'control.public_url: expected a URL like "https://live.example.org"',
     ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,3 +142,38 @@ def test_formatted_values_parse_back(number: int) -> None:
 def test_loopback(host: str, loopback: bool) -> None:
     """Only what no other machine can reach is loopback; all interfaces are not."""
     assert Address(host=host, port=1).is_loopback is loopback
+
+
+ALL = "0.0.0.0"  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "overlap"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        (ALL, "127.0.0.1", True),
+        ("127.0.0.1", ALL, True),
+        (ALL, "LOCALHOST", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("::", "::1", True),
+        ("::1", "::1", True),
+        ("::", "127.0.0.1", False),
+        (ALL, "::1", False),
+        ("::", ALL, False),
+    ],
+)
+async def test_overlaps(first: str, second: str, overlap: bool) -> None:
+    """As the sockets say, which listen as the daemon does; port 0 is never the same."""
+    try:
+        (listener,) = await trio.open_tcp_listeners(0, host=first)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    async with listener:
+        port = listener.socket.getsockname()[1]
+        assert Address(host=first, port=port).overlaps(Address(host=second, port=port)) is overlap
+        with pytest.raises(OSError, match="in use") if overlap else nullcontext():
+            for other in await trio.open_tcp_listeners(port, host=second):
+                await other.aclose()
+    assert not Address(host=first, port=0).overlaps(Address(host=second, port=0))
+    assert not Address(host=first, port=port).overlaps(Address(host=second, port=port - 1))

@@ -44,6 +44,33 @@ def test_port_0_becomes_a_free_port_that_is_told(tmp_path: Path) -> None:
     assert lines(running.log)[-1]["event"] == "daemon_stopped"
 
 
+def test_what_a_daemon_left_before_it_had_written_anything(tmp_path: Path) -> None:
+    """A session's directory with nothing in it goes; one with bytes and without its note is kept and told."""
+    journal = tmp_path / "var" / "journal" / "cam"
+    left = {
+        "empty": {},
+        "begun": {"session.json.new": b'{"pipeli'},
+        "bytes": {"source.index": b"", "session.json.new": b""},
+        "unreadable": {"session.json": b"\0\0"},
+        "other": {"notes.txt": b"an operator's"},
+        "ended": {"session.json": b'{"ended": true}'},
+    }
+    for name, files in left.items():
+        (journal / name).mkdir(parents=True)
+        for file, content in files.items():
+            (journal / name / file).write_bytes(content)
+    (journal / "stray").touch()
+    with daemon(tmp_path, PIPELINE) as running:
+        kept = {Path(event["directory"]).name for event in running.events("journal_kept")}
+        gone = [(event["directory"], event["reason"]) for event in running.events("journal_removed")]
+        assert running.events("journal_not_removed") == []
+    assert kept == {"bytes", "unreadable", "other"}
+    assert gone == [(str(journal / name), "empty") for name in ("begun", "empty")]
+    assert {path.name for path in journal.iterdir()} == {*left, "stray"} - {"empty", "begun"}
+    for name in (*kept, "ended"):
+        assert {path.name: path.read_bytes() for path in (journal / name).iterdir()} == left[name]
+
+
 #: What only some use, and takes long to load or much memory.
 NOT_LOADED = {
     "alembic", "cryptography", "httpx", "httpcore", "jwt", "psycopg",

@@ -109,6 +109,7 @@ async def test_a_session_that_is_taken_up_waits_for_the_targets_that_it_had(tmp_
     found = directory.find("cam-key")
     assert found is not None
     assert found.name == "cam"
+    assert found.life == cam.life, "links that were signed for it are good"
     async with trio.open_nursery() as nursery:
         streams = Streams(config, directory, "ffmpeg", writer, nursery)
         streams.start(session)

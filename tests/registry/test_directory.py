@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
+from ingestd.auth.question import Unknown
 from ingestd.config import StreamConfig
 from ingestd.names import KEY, NAME
 from ingestd.registry.directory import Directory, StreamTaken, declared
@@ -42,6 +43,21 @@ def test_another_key_finds_nothing(key: str) -> None:
 def test_a_key_of_zeros_only_is_no_stream_s() -> None:
     """The digest that stands for "none" opens nothing."""
     assert Directory().find("") is None
+
+
+def test_the_life_of_a_stream() -> None:
+    """Another one of its name has another; a change does not; while streams may be missing it is unknown."""
+    directory = Directory([of_file("stage")])
+    with pytest.raises(Unknown):
+        directory.life("booth")
+    directory.fill([stream("booth")])
+    assert (directory.life("stage"), directory.life("none")) == ("", None)
+    first = directory.life("booth")
+    directory.put(evolve(stream("booth", "new"), updated=2.0, enabled=False))
+    assert directory.life("booth") == first
+    directory.remove("booth")
+    directory.put(evolve(stream("booth"), created=1.001))
+    assert directory.life("booth") not in (first, "", None)
 
 
 def test_a_disabled_stream_is_found() -> None:
