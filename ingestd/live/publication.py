@@ -39,7 +39,7 @@ class Chunk:
 class Skip:
     """The chunks up to number *to* (exclusive) will never come, for *reason*.
 
-    The publisher had to drop them, or recorded nothing meanwhile; for how many *seconds*, if it knows that.
+    The publisher had to drop them, or recorded nothing meanwhile: so many *seconds* of it, if it knows that.
     What follows is a new recorder's, or begins at a media segment with a random access point.
     """
 
