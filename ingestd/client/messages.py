@@ -16,6 +16,7 @@ CHUNK_HEADER = struct.Struct("!QI")
 
 _MAX_NUMBER = 2**53 - 1
 _MAX_RECORDER = 2**32 - 1
+_MAX_SECONDS = 86_400
 _MAX_STRING = 300
 _MAX_SINKS = 1000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -127,9 +128,10 @@ def recorder(number: int, mime: str, *, follows: bool) -> str:
     return _encode("recorder", **{name: value for name, value in fields.items() if value or name == "number"})
 
 
-def skip(to: int, reason: str) -> str:
-    """The chunks before number *to* will never come."""
-    return _encode("skip", to=to, reason=reason)
+def skip(to: int, reason: str, seconds: float | None = None) -> str:
+    """The chunks before number *to* will never come; they were given within *seconds*, if that is known."""
+    known = {} if seconds is None else {"seconds": round(min(seconds, _MAX_SECONDS), 3)}
+    return _encode("skip", to=to, reason=reason, **known)
 
 
 def stats(buffered_bytes: int, dropped_chunks: int, bitrate: int | None) -> str:

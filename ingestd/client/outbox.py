@@ -67,7 +67,7 @@ class _Piece:
     """*data* begins *start* bytes into its recorder; headers that are sent again have `_AGAIN`.
 
     *access* is where its first random access point begins. A grave (*lost*) has no data any more; it stands
-    for *count* numbers.
+    for *count* numbers, the first of which was given *at* that time (s), or 0 if that is not known any more.
     """
 
     recorder: Recorder
@@ -320,7 +320,8 @@ class Outbox:
             grave.size += cut
             self.due += grave.count
             self._sent = place = self._sent + 1
-            said.append(messages.skip(self.due, _REASON))
+            known = grave.at and place < len(pieces)
+            said.append(messages.skip(self.due, _REASON, pieces[place].at - grave.at if known else None))
         if place < len(pieces):
             self._fresh = False
             self._lead_in(place)

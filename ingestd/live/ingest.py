@@ -38,8 +38,8 @@ _MAX_GAPS = 100
 class Gap:
     """Media that the publisher made and the source lacks, *at* (s) on its timeline.
 
-    *began* is in seconds since 1970; *seconds* passed until media came again. *chunks* is how many were
-    lost, where that is known.
+    *began* is in seconds since 1970. It lasted for *seconds*: as the publisher said, or until it was back.
+    *chunks* is how many numbers were left out, where the publisher said that.
     """
 
     at: float
@@ -227,7 +227,7 @@ class Ingest:
     async def _skip(self, item: Skip, source: Spool) -> None:
         if item.to <= self.chunks:
             return
-        self._gap(source, item.reason, item.to - self.chunks)
+        self._gap(source, item.reason, item.to - self.chunks, item.seconds)
         self.chunks = item.to
         self._skipped = True
         await self.save()
@@ -251,7 +251,7 @@ class Ingest:
             self.error = None
             self._recorder = chunk.recorder
             if self._lost_at is not None and not (self._skipped or chunk.follows) and self.chunks:
-                self._gap(source, self._lost_why, None)
+                self._gap(source, self._lost_why)
             if journal is not None:
                 journal.partial = 0
             await self.save()
@@ -294,10 +294,12 @@ class Ingest:
         self.chunks += 1
         self.size += len(data)
 
-    def _gap(self, source: Spool, reason: str, chunks: int | None) -> None:
+    def _gap(
+        self, source: Spool, reason: str, chunks: int | None = None, seconds: float | None = None
+    ) -> None:
         now = time.time()
         at = max(source.hub.last_timestamp.values(), default=0) / NS_PER_S
-        began = self._lost_at or now
+        began = (self._lost_at or now) if seconds is None else now - seconds
         gap = Gap(round(at, 3), began, round(now - began, 3), reason, chunks)
         self.gaps.append(gap)
         self.gap_count += 1

@@ -37,13 +37,15 @@ class Chunk:
 
 @frozen(slots=True)
 class Skip:
-    """The publisher had to drop its chunks up to number *to* (exclusive), for *reason*.
+    """The chunks up to number *to* (exclusive) will never come, for *reason*.
 
+    The publisher had to drop them, or recorded nothing meanwhile: so many *seconds* of it, if it knows that.
     What follows is a new recorder's, or begins at a media segment with a random access point.
     """
 
     to: int
     reason: str
+    seconds: float | None = None
 
 
 Item: TypeAlias = Chunk | Skip

@@ -24,6 +24,8 @@ MAX_DEPTH = 8
 MAX_NUMBER = 2**53 - 1
 """The largest integer that every JSON reader keeps; of chunks, bytes and bits."""
 MAX_RECORDER = 2**32 - 1
+MAX_SECONDS = 86_400
+"""Of a gap: no session waits that long."""
 
 _CHUNK_HEADER = struct.Struct("!QI")
 _MAX_STRING = 300
@@ -84,7 +86,8 @@ def parse(text: str) -> ClientMessage | None:
             number, mime = fields.number("number", MAX_RECORDER), fields.text("mime", 128)
             return Recorder(number, mime, fields.flag("follows"))
         case "skip":
-            return Skip(fields.number("to"), fields.text("reason", 128))
+            seconds = fields.maybe_fraction("seconds", MAX_SECONDS)
+            return Skip(fields.number("to"), fields.text("reason", 128), seconds)
         case "stats":
             return Stats(*map(fields.maybe_number, ("buffered_bytes", "bitrate", "dropped_chunks")))
         case "end":
@@ -218,8 +221,17 @@ class _Fields:
             raise Violation(f"{self.path}.{name}: expected an integer from 0 to {most}")
         return value
 
+    def maybe_fraction(self, name: str, most: int) -> float | None:
+        """A number from 0 to *most*, whole or not; None if absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if type(value) not in (int, float) or not 0 <= value <= most:
+            raise Violation(f"{self.path}.{name}: expected a number from 0 to {most}")
+        return float(value)
+
     def number(self, name: str, most: int = MAX_NUMBER) -> int:
-        """The same, required."""
+        """An integer from 0 to *most*; required."""
         value = self.maybe_number(name, most)
         if value is None:
             raise Violation(f"{self.path}.{name} is missing")

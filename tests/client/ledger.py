@@ -22,6 +22,7 @@ class Ledger:
     recorder: int | None = None
     gaps: list[int] = field(factory=list)
     files: list[bytes] = field(factory=list)
+    seconds: list[float | None] = field(factory=list)
     taken: list[bytes] = field(factory=list)
     most: int = 2**24
     ended: bool = False
@@ -67,6 +68,7 @@ class Ledger:
             case "skip":
                 assert said["to"] > self.next
                 self.gaps.append(said["to"] - self.next)
+                self.seconds.append(said.get("seconds"))
                 self.next, self._skipped = said["to"], True
             case "end":
                 self.ended = True

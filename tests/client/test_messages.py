@@ -77,6 +77,8 @@ def test_what_is_written_is_understood_by_the_daemon() -> None:
         said = messages.recorder(3, "video/webm", follows=follows)
         assert protocol.parse(said) == protocol.Recorder(3, "video/webm", follows)
     assert protocol.parse(messages.skip(9, "full")) == protocol.Skip(9, "full")
+    assert protocol.parse(messages.skip(9, "full", 1.5)) == protocol.Skip(9, "full", 1.5)
+    assert protocol.parse(messages.skip(9, "full", 1e9)) == protocol.Skip(9, "full", protocol.MAX_SECONDS)
     assert protocol.parse(messages.stats(1, 2, None)) == protocol.Stats(1, None, 2)
     assert protocol.parse(messages.end()) == protocol.Done()
     assert messages.SUBPROTOCOL == protocol.SUBPROTOCOL

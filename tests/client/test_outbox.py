@@ -186,6 +186,7 @@ def test_a_server_that_forgot_what_it_acknowledged() -> None:
     box.acknowledge(again.next)
     (gap,) = again.gaps
     assert gap >= 3
+    assert again.seconds == [None]
     assert box.given.chunks == len(chunks) == box.acknowledged.chunks + box.dropped.chunks
     assert box.acknowledged.chunks == again.next - gap
     assert [frames_of(file) for file in again.files][1]
@@ -209,6 +210,23 @@ def test_somebody_else_has_published_meanwhile() -> None:
         assert other.gaps == []
 
 
+def test_a_gap_is_as_long_as_what_was_dropped_of_it() -> None:
+    """From when its first chunk was given to when the one was that it ends with; not the time away."""
+    chunks = capture("cv-h264webm-100.mkv").chunks()
+    box, server = Outbox(Buffer(size=100_000, drop=True)), Ledger()
+    greet(box, server, same=False)
+    box.put(chunks[0], 1.0)
+    deliver(box, server)
+    box.acknowledge(server.next)
+    box.hang_up()
+    for number, chunk in enumerate(chunks[1:], 2):
+        box.put(chunk, float(number))
+    greet(box, server, same=True)
+    deliver(box, server)
+    assert server.seconds == server.gaps  # one chunk a second
+    assert server.gaps[0] > 1
+
+
 def test_the_end_of_a_gap_may_be_the_end_of_all() -> None:
     """Without another keyframe the rest is dropped, and the skip is the last that is said."""
     chunks = capture("cv-vp8-250.webm").chunks()[:10]
@@ -224,7 +242,7 @@ def test_the_end_of_a_gap_may_be_the_end_of_all() -> None:
     assert server.gaps == []
     deliver(box, server, last=True)
     box.acknowledge(server.next)
-    assert server.gaps == [9]
+    assert (server.gaps, server.seconds) == ([9], [None])
     assert box.empty
     assert (box.dropped.chunks, box.gaps) == (9, 1)
 

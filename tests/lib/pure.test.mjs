@@ -14,7 +14,7 @@ import { Progress } from "../../ingestd/pages/lib/progress.js";
 import { chunkMessage, ending, pieces } from "../../ingestd/pages/lib/protocol.js";
 import { recordingTypes } from "../../ingestd/pages/lib/types.js";
 
-const SOURCE = { number: 0, mime: "video/webm", follows: false };
+const SOURCE = { number: 0, mime: "video/webm", follows: false, missing: 0 };
 
 test("a connection is tried again at once, then after 1, 2, 4 and 8 s, and every 8 s", () => {
   const backoff = new Backoff(() => 0);
@@ -107,6 +107,26 @@ test("a connection goes on with what is kept, if all that is due is", () => {
   assert.equal(outbox.resume(1), "missing"); // the server has lost what it had acknowledged
   assert.equal(outbox.resume(4), "whole");
   assert.equal(outbox.resume(5), "ahead"); // somebody else has sent
+});
+
+test("one number is left out for what was not recorded before a recorder", () => {
+  const outbox = new Outbox();
+  outbox.begin(0);
+  outbox.add(SOURCE, new Uint8Array(10), 0);
+  const later = { ...SOURCE, number: 1, missing: 2.5 };
+  for (let at = 1; at < 3; at++) outbox.add(later, new Uint8Array(10), at);
+  assert.deepEqual(outbox.kept.map(({ number, missing }) => [number, missing]), [[0, 0], [2, 2.5], [3, 0]]);
+  assert.deepEqual([outbox.due, outbox.dropped], [4, 0]);
+  assert.equal(outbox.resume(0), "whole"); // in the middle
+  assert.equal(outbox.resume(1), "whole"); // at the front, and not said yet
+  assert.equal(outbox.resume(0), "missing");
+  assert.equal(outbox.acknowledge(2), null); // it was said, and is settled: no chunk was acknowledged
+  assert.equal(outbox.resume(2), "whole");
+  assert.equal(outbox.acknowledge(3), 1);
+  assert.equal(outbox.resume(2), "missing");
+  assert.equal(outbox.resume(1), "missing");
+  assert.equal(outbox.resume(4), "whole");
+  assert.equal(outbox.resume(5), "ahead");
 });
 
 test("what waits are the chunks whose end has not left the page", () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,10 @@ async def test_waits_for_the_network_and_then_takes_less_of_it(tmp_path: Path) -
             await page.run("await publisher.stop()")
             expected = await page.run("return await hashes()")
             assert await codes(page) == ["buffer_full", "buffer_full", "bitrate_lowered"]
-        await running.wait_ended()
+        status = await running.wait_ended()
         assert hashes(running) == expected
+        [gap] = status["gaps"]  # a pause within a recorder is none
+        assert (gap["chunks"], gap["seconds"] > 0) == (1, True)
 
 
 async def test_goes_on_after_a_reload(tmp_path: Path) -> None:
@@ -313,6 +316,7 @@ async def test_a_long_outage(tmp_path: Path) -> None:
             )
             await page.until("recorders[0].given.length > 3")
             way.refusing = True
+            cut = time.monotonic()
             way.cut()
             await page.until("said.warning.some(({ code }) => code === 'queue_full')", within=40)
             assert await page.run("return publisher.state") == "reconnecting"
@@ -321,9 +325,15 @@ async def test_a_long_outage(tmp_path: Path) -> None:
             assert await page.run("return recorders.length") == 1
             way.refusing = False
             await page.until("recorders[1]?.given.length > 3", within=30)
+            away = time.monotonic() - cut
             assert await page.run("return recorders[1].bits") == 360_000
             await page.run("await publisher.stop()")
             expected = await page.run("return await hashes()")
-            assert await page.run("return publisher.statistics.droppedChunks") == 0
-        await running.wait_ended()
+            statistics = await page.run("return publisher.statistics")
+            assert statistics["droppedChunks"] == 0
+        status = await running.wait_ended()
         assert hashes(running) == expected
+        [gap] = status["gaps"]
+        assert 1 < gap["seconds"] < away - 10  # most of the time something was recorded, and has arrived
+        assert gap["reason"] == "nothing was recorded while too much waited"
+        assert statistics["acknowledged"] == status["chunks"]

@@ -74,7 +74,7 @@ function uplink(options = {}) {
   const publisher = {
     outbox,
     events,
-    source: { number: -1, mime: "video/webm", follows: false },
+    source: { number: -1, mime: "video/webm", follows: false, missing: 0 },
     give: (count = 1) => {
       for (let each = 0; each < count; each++) publisher.uplink.give(publisher.source, new Uint8Array(10));
     },
@@ -84,7 +84,7 @@ function uplink(options = {}) {
     connected: note("connected"),
     begin: number => {
       events.push(["begin", number]);
-      publisher.source = { number, mime: "video/webm", follows: false };
+      publisher.source = { number, mime: "video/webm", follows: false, missing: 0 };
     },
     acknowledged: note("acknowledged"),
     told: note("told"),
@@ -127,7 +127,7 @@ test("resumes at once with the token, and sends what is not acknowledged and wha
   socket().open().tell(HELLO);
   publisher.give(3);
   socket().tell({ type: "ack", next: 1 }).end(1006);
-  publisher.source = { number: 1, mime: "video/mp4", follows: true };
+  publisher.source = { number: 1, mime: "video/mp4", follows: true, missing: 0 };
   publisher.give();
   (await again(2)).tell({ ...HELLO, token: null, next: 2, recorder: 0, resumed: true });
   assert.deepEqual(socket().said, [
@@ -156,6 +156,31 @@ test("what is missing is skipped, and a new recorder begins there", async () => 
     "chunk 5 of 1: 10",
   ]);
   assert.equal(publisher.outbox.dropped, 2);
+});
+
+test("what was not recorded is said before the next recorder, and again until the server has settled it", async () => {
+  const publisher = uplink();
+  socket().open().tell(HELLO);
+  publisher.give();
+  publisher.source = { number: 1, mime: "video/webm", follows: false, missing: 20.12345 };
+  publisher.give(2);
+  const recorder = { type: "recorder", number: 1, mime: "video/webm", follows: false };
+  const skip = { type: "skip", to: 2, seconds: 20.123, reason: "nothing was recorded while too much waited" };
+  const rest = [recorder, "chunk 2 of 1: 10", "chunk 3 of 1: 10"];
+  assert.deepEqual(socket().said.slice(2), ["chunk 0 of 0: 10", skip, ...rest]);
+  socket().end(1006);
+  const resumed = { ...HELLO, token: null, recorder: 1, resumed: true };
+  (await again(2)).tell({ ...resumed, next: 1 });
+  assert.deepEqual(socket().said.slice(1), [skip, ...rest]);
+  socket().end(1006);
+  (await again(3)).tell({ ...resumed, next: 2 });
+  publisher.give();
+  assert.deepEqual(socket().said.slice(1), [...rest, "chunk 4 of 1: 10"]);
+  publisher.source = { ...publisher.source, number: 2, missing: 1e6 };
+  publisher.give();
+  assert.deepEqual(socket().said.at(-3), { ...skip, to: 6, seconds: 86_400 }); // the server takes no more
+  assert.deepEqual([publisher.names().includes("lost"), publisher.outbox.dropped], [true, 0]);
+  assert.equal(publisher.names().filter(name => name === "begin").length, 1);
 });
 
 test("begins anew when the session is not known any more, and in a session of another", async () => {

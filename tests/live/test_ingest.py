@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -230,6 +231,39 @@ async def test_a_skip_before_a_new_recorder_is_one_gap(tmp_path: Path, chunks: l
         await second.chunks.send(Chunk(chunks[0], 5, 1))
         await until(lambda: second.acknowledged == 6)
         assert [gap.chunks for gap in made.ingest.gaps] == [4]
+
+
+@pytest.mark.parametrize("when", ["connected", "after a loss", "before a loss"])
+async def test_the_publisher_knows_how_long_nothing_was_recorded(
+    tmp_path: Path, chunks: list[bytes], when: str
+) -> None:
+    """One gap of so many seconds, which end about now, though the connection may have broken there, too."""
+    async with desk(tmp_path) as made:
+        publisher = made.come(numbered=True)
+        await publisher.chunks.send(Chunk(chunks[0], 0, 0))
+        await until(lambda: publisher.acknowledged == 1)
+
+        async def lose() -> Publication:
+            go(publisher)
+            await until(lambda: made.present[-1:] == [False])
+            again = made.come(numbered=True, resumes=True)
+            await again.wait_accepted()
+            return again
+
+        if when == "after a loss":
+            publisher = await lose()
+        await publisher.chunks.send(Skip(2, "too much waited", 20.5))
+        if when == "before a loss":
+            await until(lambda: publisher.acknowledged == 2)
+            publisher = await lose()
+            assert publisher.accepted is not None
+            assert publisher.accepted.next == 2  # and it is not said again
+        await publisher.chunks.send(Chunk(chunks[0], 2, 1))
+        await until(lambda: publisher.acknowledged == 3)
+        (gap,) = made.ingest.gaps
+        assert (gap.seconds, gap.chunks, gap.reason) == (20.5, 1, "too much waited")
+        assert 0 <= time.time() - 20.5 - gap.began < 20
+        assert (made.ingest.gap_count, made.ingest.gap_seconds) == (1, 20.5)
 
 
 @pytest.mark.parametrize("follows", [False, True])

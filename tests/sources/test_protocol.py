@@ -18,6 +18,7 @@ from ingestd.sources.protocol import (
     MAX_NOTICE,
     MAX_NUMBER,
     MAX_RECORDER,
+    MAX_SECONDS,
     Done,
     Open,
     Recorder,
@@ -50,6 +51,9 @@ def nested(depth: int) -> Any:
         (said("recorder", number=3, follows=None), Recorder(3)),
         (said("skip", to=7), Skip(7, "")),
         (said("skip", to=7, reason="memory"), Skip(7, "memory")),
+        (said("skip", to=7, seconds=20.5), Skip(7, "", 20.5)),
+        (said("skip", to=7, seconds=0, later=1), Skip(7, "", 0.0)),
+        (said("skip", to=7, seconds=None), Skip(7, "")),
         (said("stats"), Stats()),
         (said("stats", buffered_bytes=1, bitrate=2, dropped_chunks=3), Stats(1, 2, 3)),
         (said("end"), Done()),
@@ -109,6 +113,14 @@ def test_numbers_are_bounded(kind: str, field: str, most: int) -> None:
     for bad in (most + 1, -1, 10**400, 1.0, 1e300, True, "1", [1], {}):
         with pytest.raises(Violation, match=rf"^{kind}\.{field}: expected an integer from 0 to {most}$"):
             parse(said(kind, **{field: bad}))
+
+
+def test_the_seconds_of_a_gap_are_bounded() -> None:
+    """A day, whole or not; no more, nothing negative, no infinity, and no other type."""
+    assert parse(said("skip", to=1, seconds=MAX_SECONDS)) == Skip(1, "", 86_400)
+    for bad in ("86400.001", "86401", "-0.001", "1e999", "-1e999", "9" * 400, "true", '"1"', "[1]", "{}"):
+        with pytest.raises(Violation, match=r"^skip\.seconds: expected a number from 0 to 86400$"):
+            parse(f'{{"type":"skip","to":1,"seconds":{bad}}}')
 
 
 @pytest.mark.parametrize(

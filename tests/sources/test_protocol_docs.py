@@ -36,7 +36,7 @@ def fields(text: str) -> set[str]:
     [
         ("open", {"key", "client", "resume"}),
         ("recorder", {"number", "mime", "follows"}),
-        ("skip", {"to", "reason"}),
+        ("skip", {"to", "reason", "seconds"}),
         ("stats", {"buffered_bytes", "bitrate", "dropped_chunks"}),
         ("end", set()),
     ],

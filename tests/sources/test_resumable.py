@@ -130,9 +130,10 @@ async def test_a_skip_is_handed_on() -> None:
     """The numbers go on behind it."""
     async with receiver() as r:
         client = await opened(r)
-        await client.send(chunk(0), text("skip", to=9, reason="memory"), chunk(9), text("skip", to=11))
+        skips = text("skip", to=9, reason="memory"), text("skip", to=11, seconds=2.5)
+        await client.send(chunk(0), skips[0], chunk(9), skips[1])
         items = [await r.door.chunks.receive() for _ in range(4)]
-        assert items == [Chunk(b"x", 0, 0), Skip(9, "memory"), Chunk(b"x", 9, 0), Skip(11, "")]
+        assert items == [Chunk(b"x", 0, 0), Skip(9, "memory"), Chunk(b"x", 9, 0), Skip(11, "", 2.5)]
 
 
 async def test_what_a_publisher_claims_is_kept_for_display() -> None:

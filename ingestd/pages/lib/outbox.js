@@ -5,12 +5,14 @@
  * @property {number} number of the recorder
  * @property {string} mime
  * @property {boolean} follows it began when the one before it ended
+ * @property {number} missing for how long nothing was recorded before it, s
  */
 
 /**
  * @typedef {object} Chunk
  * @property {number} number
  * @property {Source} source
+ * @property {number} missing for how long nothing was recorded before it, s; then the number before is left out
  * @property {Uint8Array} data
  * @property {number} at when the recorder gave it, ms
  * @property {number} end where it ends among the bytes sent on this connection; Infinity: not sent
@@ -32,6 +34,8 @@ export class Outbox {
   acknowledged = 0;
   /** @type {Chunk[]} */
   #kept = [];
+  /** @type {Source | null} the last chunk's */
+  #source = null;
   #most;
   #mostBytes;
 
@@ -52,8 +56,8 @@ export class Outbox {
   }
 
   /**
-   * Keep what a recorder gave. Beyond the bound the oldest are forgotten, if they were sent: most likely they
-   * arrive.
+   * Keep what a recorder gave; one number is left out for what was not recorded before it. Beyond the bound the
+   * oldest are forgotten, if they were sent: most likely they arrive.
    * @param {Source} source
    * @param {Uint8Array} data
    * @param {number} now ms
@@ -61,8 +65,11 @@ export class Outbox {
    */
   add(source, data, now) {
     if (this.due === null) throw new Error("no number is due before the first hello");
-    const chunk = { number: this.due, source, data, at: now, end: Infinity };
-    this.due += 1;
+    const missing = source === this.#source ? 0 : source.missing;
+    this.#source = source;
+    const number = this.due + (missing ? 1 : 0);
+    const chunk = { number, source, missing, data, at: now, end: Infinity };
+    this.due = number + 1;
     this.#kept.push(chunk);
     this.bytes += data.byteLength;
     const over = () => this.#kept.length > this.#most || this.bytes > this.#mostBytes;
@@ -90,7 +97,9 @@ export class Outbox {
     if (this.due === null || next > this.due) return "ahead";
     this.acknowledge(next);
     for (const chunk of this.#kept) chunk.end = Infinity;
-    return (this.#kept.length ? this.#kept[0].number : this.due) === next ? "whole" : "missing";
+    const { number, missing } = this.#kept[0] ?? { number: this.due, missing: 0 };
+    // The number before what is missing may be due: it was not said yet, or that was not heard.
+    return number === next || (missing && number - 1 === next) ? "whole" : "missing";
   }
 
   /**

@@ -232,10 +232,12 @@ export class Publisher extends Emitter {
     const { recording, uplink } = run;
     if (!recording || !uplink?.hello || this.#over || run.pressure.state === "full") return;
     const before = run.pressure.state === "paused";
+    const missing = run.silent === null ? 0 : (performance.now() - run.silent) / 1000;
     try {
-      const begun = recording.begin(this.#bitrate.value, options);
+      const begun = recording.begin(this.#bitrate.value, { ...options, missing });
       if (!begun) this.emit("warning", problem("source_ended"));
-      if (begun && before) recording.pause();
+      else if (before) recording.pause();
+      else run.silent = null;
     } catch (error) {
       const why = error instanceof IngestdError ? error : problem("recorder_failed", String(error));
       return this.#finish(run, "failed", asProblem(why));
@@ -250,6 +252,7 @@ export class Publisher extends Emitter {
     run.told = run.outbox.dropped;
     if (run.recording) run.recording.next = number;
     if (run.pressure.state === "full") run.pressure.reset();
+    run.silent = null; // the server has been told, or it is another session
     this.#renew(run, { discard: true });
   }
 
@@ -314,11 +317,12 @@ export class Publisher extends Emitter {
     const order = pressure.judge({ buffered: uplink.buffered, waiting });
     if (order === "pause") {
       run.slow ||= now - run.pausedAt < AGAIN_MS;
-      run.pausedAt = now;
+      run.pausedAt = run.silent = now;
       recording.pause();
       this.emit("warning", problem("buffer_full"));
     } else if (order === "end") {
       run.slow = true;
+      run.silent ??= now;
       recording.end();
       this.emit("warning", problem("queue_full"));
     } else if (order && run.slow && this.#options.adapt) {
@@ -328,6 +332,7 @@ export class Publisher extends Emitter {
     } else if (order === "begin") {
       this.#renew(run);
     } else if (order === "resume") {
+      run.silent = null; // the recorder's own timeline has no hole there
       recording.resume();
     } else if (this.#options.adapt && this.#state === "live" && this.#bitrate.raise(now)) {
       this.#tellBitrate("bitrate_raised");

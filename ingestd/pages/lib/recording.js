@@ -57,17 +57,18 @@ export class Recording {
   /**
    * Begin a recorder, at *bitrate*, and end the one that there is, which gives its last data first.
    * @param {number} bitrate
-   * @param {{discard?: boolean}} options discard: drop what the one that there is still has
+   * @param {{discard?: boolean, missing?: number}} options discard: drop what the one that there is still has;
+   *   missing: for how long nothing was recorded, s
    * @returns {boolean} false if there is nothing to record
    */
-  begin(bitrate, { discard = false } = {}) {
+  begin(bitrate, { discard = false, missing = 0 } = {}) {
     const old = this.#current;
     const tracks = this.stream.getTracks().filter(track => track.readyState === "live");
     const type = tracks.length ? this.#type(tracks) : "";
     if (old && discard) this.#void.add(old.source);
     this.end();
     if (!type) return false;
-    const source = { number: this.next, mime: type, follows: old !== null && !discard };
+    const source = { number: this.next, mime: type, follows: old !== null && !discard && !missing, missing };
     const recorder = new Recorder(
       new MediaStream(tracks),
       { ...this.#options, type, bitrate },

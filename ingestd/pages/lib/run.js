@@ -22,6 +22,11 @@ export class Run {
   told = 0;
   slow = false;
   pausedAt = -Infinity;
+  /**
+   * Since when the network keeps the page from recording, ms.
+   * @type {number | null}
+   */
+  silent = null;
   /** @type {number[]} */
   failures = [];
   /** @type {[at: number, bytes: number][]} */

@@ -37,6 +37,8 @@ const HELLO_MS = 30_000;
 const OWN_PLACE_MS = 60_000;
 /** Without pings of the server's a connection is given up after so long. */
 const SILENCE_MS = 20_000;
+/** The longest gap that the server takes. */
+const MOST_MISSING_S = 86_400;
 const LATER_MS = 5000;
 const SOON_MS = 1000;
 
@@ -65,6 +67,8 @@ export class Uplink {
   #since = 0;
   /** @type {number | null} the recorder that was announced on this connection */
   #announced = null;
+  /** The number that is due on this connection. */
+  #due = 0;
   /** The last recorder's number that this publisher has used. */
   #greatest = -1;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -183,6 +187,7 @@ export class Uplink {
     this.#heeded = false;
     this.#pressed = false;
     this.#announced = null;
+    this.#due = hello.next;
     this.#since = performance.now();
     this.ready = true;
     const due = outbox.due;
@@ -191,7 +196,7 @@ export class Uplink {
     this.#host.connected(hello);
     if (whole === "missing" && due !== null) {
       outbox.begin(due);
-      this.say({ type: "skip", to: due, reason: "what was kept was not enough" });
+      this.#skip({ to: due, reason: "what was kept was not enough" });
       this.#host.begin(this.#greatest + 1);
     } else if (whole === "ahead") {
       outbox.begin(hello.next);
@@ -206,13 +211,24 @@ export class Uplink {
     const link = /** @type {Link} */ (this.#link);
     for (const chunk of this.#outbox.kept) {
       if (chunk.end < Infinity) continue;
+      if (chunk.number !== this.#due) {
+        const seconds = Math.min(Math.round(chunk.missing * 1000) / 1000, MOST_MISSING_S);
+        this.#skip({ to: chunk.number, reason: "nothing was recorded while too much waited", seconds });
+      }
       const { number, mime, follows } = chunk.source;
       if (number !== this.#announced) link.say({ type: "recorder", number, mime, follows });
       this.#announced = number;
       link.give(chunkMessage(chunk.number, number, chunk.data));
+      this.#due = chunk.number + 1;
       chunk.end = link.sent;
       this.sentBytes += chunk.data.byteLength;
     }
+  }
+
+  /** @param {{to: number, reason: string, seconds?: number}} what */
+  #skip(what) {
+    this.say({ type: "skip", ...what });
+    this.#due = what.to;
   }
 
   /** @param {number} close @param {string} reason */
