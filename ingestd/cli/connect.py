@@ -110,7 +110,7 @@ async def asking(base_url: str, name: str | None = None, also: Iterable[str] = (
         try:
             yield control
         except UnknownStream as error:
-            names = [status["name"] for status in await control.streams()]
+            names = [status["name"] for status in (await control.streams())["streams"]]
             shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
             hint = did_you_mean(name or "", [*names, *also]) or f". It has: {shown or 'none'}"
             raise IngestdError(f"{error}{hint}") from None

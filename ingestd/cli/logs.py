@@ -89,7 +89,7 @@ class Reader:
         try:
             page = await control.logs(limit=lines, level=self.level, stream=self.stream)
         except UnknownStream as error:
-            names = [status["name"] for status in await control.streams()]
+            names = [status["name"] for status in (await control.streams())["streams"]]
             hint = did_you_mean(self.stream or "", names) or f". It has: {', '.join(names) or 'none'}"
             raise IngestdError(f"{error}{hint}") from None
         self._run, self._after = page["run"], page["next"]

@@ -76,7 +76,10 @@ class Overview:
 
     async def look(self, name: str | None = None) -> list[tuple[dict[str, Any], dict[str, float]]]:
         """Each stream's status (or only that of *name*) with its rates since the looks before."""
-        listed = await self.control.streams() if name is None else [await self.control.stream(name)]
+        if name is None:
+            listed = (await self.control.streams())["streams"]
+        else:
+            listed = [await self.control.stream(name)]
         now = trio.current_time()
         return [(one, self._rates.setdefault(one["name"], Rates()).take(one, now)) for one in listed]
 
@@ -114,7 +117,7 @@ class Overview:
 
 async def _report(base_url: str) -> dict[str, Any]:
     async with Control(base_url) as control:
-        told = {**await control.health(), "url": control.shown, "streams": await control.streams()}
+        told = {**await control.health(), "url": control.shown, **await control.streams()}
         troubles = Troubles(control)
         await troubles.look()
         return {**told, **troubles.as_json}

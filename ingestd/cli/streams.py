@@ -106,19 +106,23 @@ def list_streams(
     wanted = {"state": states, "pipeline": pipeline, "label": labels, "q": q}
     listed = run(_list, api_url(url, config_path), wanted)
     if as_json:
-        echo_json({"streams": listed})
+        echo_json(listed)
         return
-    console = Console(highlight=False)
-    if listed:
-        console.print(streams_table(listed, datetime.now(UTC)))
-        for status in listed:
+    console, found = Console(highlight=False), listed["streams"]
+    if found:
+        console.print(streams_table(found, datetime.now(UTC)))
+        for status in found:
             for warning in warnings(status):
                 console.print(f"{status['name']}: {warning}", style="yellow", markup=False)
     elif any(wanted.values()):
         console.print("no such streams")
-    else:
+    elif listed["complete"]:
         text = 'no streams yet: make one with "ingestd streams create", or declare it in ingestd.toml'
         console.print(text, markup=False)
+    if not listed["complete"]:
+        console.print(
+            "its database is away: those that were made through the API are not known yet", style="yellow"
+        )
 
 
 @streams.command(short_help="Show one in full.")
@@ -148,7 +152,7 @@ for module in (stream_changes, steering, passing, history):
         streams.add_command(command)
 
 
-async def _list(base_url: str, wanted: dict[str, str | Sequence[str] | None]) -> list[dict[str, Any]]:
+async def _list(base_url: str, wanted: dict[str, str | Sequence[str] | None]) -> dict[str, Any]:
     async with asking(base_url) as control:
         return await control.streams(**wanted)
 

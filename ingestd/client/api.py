@@ -92,10 +92,13 @@ class Control:
 
     # Streams
 
-    async def streams(self, **wanted: str | Iterable[str] | None) -> list[dict[str, Any]]:
-        """All streams by name, the idle ones too; *wanted* are the filters of ``GET /v1/streams``."""
-        listed: list[dict[str, Any]] = (await self._listed("/v1/streams", "streams", None, wanted))["streams"]
-        return listed
+    async def streams(self, **wanted: str | Iterable[str] | None) -> dict[str, Any]:
+        """All ``streams`` by name, the idle ones too; *wanted* are the filters of ``GET /v1/streams``.
+
+        They are not ``complete`` as long as the database has been away since the daemon's start.
+        """
+        listed = await self._listed("/v1/streams", "streams", None, wanted)
+        return {"streams": listed["streams"], "complete": listed.get("complete", True)}
 
     async def stream(self, name: str) -> dict[str, Any]:
         """One stream. Raises `UnknownStream`, too."""

@@ -236,7 +236,7 @@ def test_lists(cli: Ingestd, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(cli.json("streams", "list", "--label", "odd=1")) == ["many1", "many3"]
     assert names(cli.json("streams", "--q", "of many", "--label", "odd=0")) == ["many0", "many2", "many4"]
     assert names(cli.json("streams", "--pipeline", "push", "--q", "many")) == []
-    assert cli.json("streams", "--state", "live", "--state", "failed") == {"streams": []}
+    assert cli.json("streams", "--state", "live", "--state", "failed") == {"streams": [], "complete": True}
     assert cli.good("streams", "--state", "live") == "no such streams\n"
     assert cli.json("streams", "many1") == cli.json("streams", "show", "many1")
     first = CliRunner().invoke(

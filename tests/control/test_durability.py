@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from ingestd.registry.keys import digest
+from tests.cli.tools import Ingestd
 from tests.control.conftest import MANY
 from tests.control.tools import Answer, acall, call, eventually, make, until
 from tests.daemon.tools import AT_ONCE, COPY, ENCODE, HLS, MKV, all_running, browser_chunks, card, live
@@ -266,6 +267,9 @@ async def test_what_is_answered_while_the_database_is_gone(tmp_path: Path, ffmpe
             running.wait_ready()
             listed = call(running, "GET", "/v1/streams").json
             assert ([each["name"] for each in listed["streams"]], listed["complete"]) == (["cam"], False)
+            cli = Ingestd(f"http://{running.control}")
+            assert await trio.to_thread.run_sync(cli.json, "streams") == listed
+            assert "are not known yet" in await trio.to_thread.run_sync(cli.good, "streams")
             unknown = call(running, "GET", "/v1/streams/mine")
             assert (unknown.problem["status"], unknown.headers["Retry-After"]) == (503, "5")
             server.start()
