@@ -164,3 +164,41 @@ def test_a_stream_is_made_broadcast_and_steered_from_the_dashboard(running: Daem
         board.get_by_role("button", name="Delete it").click()
         expect(card).to_have_count(0)
         well(ann, board)
+
+
+#: A browser that keeps nothing for pages; and a camera whose plug can be pulled.
+_UNLUCKY = """
+  Object.defineProperty(globalThis, "sessionStorage", {
+    get() { throw new DOMException("", "SecurityError"); },
+  });
+  const taken = [];
+  const take = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => taken[taken.push(await take(wanted)) - 1];
+  globalThis.unplug = () => taken.at(-1).getVideoTracks().forEach((track) => {
+    track.stop();
+    track.dispatchEvent(new Event("ended"));
+  });
+"""
+
+
+def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) -> None:
+    """A double click goes live once, a camera that was unplugged is chosen again, nothing is stored."""
+    with visitor(browser, f"http://{running.control}") as ann:
+        ann.context.add_init_script(_UNLUCKY)
+        studio = ann.open("/broadcast")
+        cameras, curtain = studio.get_by_label("Camera"), studio.locator("#curtain")
+        expect(cameras).to_have_value(re.compile("."))
+        studio.get_by_label("Stream key").fill("cam-key")
+        studio.get_by_role("button", name="Go live").dblclick()
+        expect(studio.locator("#badge")).to_have_text("Live", timeout=LONG)
+        studio.evaluate("unplug()")
+        expect(curtain).to_contain_text("Sound only")
+        expect(studio.locator("#warnings")).to_contain_text("The camera has gone")
+        # What is not in use does not look chosen, and so it can be chosen.
+        expect(cameras).to_have_value("")
+        cameras.select_option("fake_device_0")
+        expect(curtain).to_be_hidden()
+        expect(studio.locator("#badge")).to_have_text("Live")
+        studio.get_by_role("button", name="End broadcast").click()
+        expect(studio.locator("#badge")).to_have_text("Ended")
+        assert ann.complaints == []

@@ -17,7 +17,10 @@ const WARNINGS = 4;
 const LINK_S = 12 * 3600;
 
 /** What is worth no warning: it is said in the state, or was wanted. */
-const QUIET = new Set(["reconnected", "devices_changed", "bitrate_raised"]);
+const QUIET = new Set(["reconnected", "devices_changed", "bitrate_raised", "connection_lost", "unreachable",
+  "source_ended", "track_ended"]);
+/** The second click of a double one is not meant for the button that has come in place of the first. */
+const DOUBLE = 500;
 
 /** @type {Record<State, [badge: string, kind: string, text: string, note: string]>} */
 const WORDS = {
@@ -63,17 +66,16 @@ let returning = false;
 const sources = new Sources(async (stream) => {
   preview.srcObject = stream;
   preview.play().catch(() => {});
-  const pictures = stream.getVideoTracks().length > 0;
-  get("curtain").hidden = pictures;
-  if (!pictures) curtain("Sound only", "No camera was found: only the microphone is sent.");
-  mute.disabled = !stream.getAudioTracks().length;
-  screenButton.disabled = false;
+  if (!stream) curtain("Choose what to send", publisher ? "Nothing is sent until then." : "Nothing is sent before you go live.");
+  else if (stream.getVideoTracks().length) get("curtain").hidden = true;
+  else curtain("Sound only", "There is no camera: only the microphone is sent.");
+  mute.disabled = !stream?.getAudioTracks().length;
+  screenButton.disabled = !stream;
   screenButton.textContent = sources.sharing ? "Stop sharing" : "Share screen";
-  preview.classList.toggle("mirror", !sources.sharing);
   settle();
   goOn();
   void list();
-  await publisher?.replace(stream);
+  if (stream) await publisher?.replace(stream);
 }, (problem) => {
   if (sources.stream) warn(problem);
   else curtain(problem.text, problem.advice);
@@ -96,9 +98,12 @@ async function list() {
 /** @param {HTMLSelectElement} select @param {MediaDeviceInfo[]} devices @param {string} chosen @param {string} word */
 function fill(select, devices, chosen, word) {
   select.disabled = !devices.length;
-  if (!devices.length) select.replaceChildren(make("option", {}, "none found"));
-  else select.replaceChildren(...devices.map(({ deviceId, label }, index) =>
-    make("option", { value: deviceId, selected: deviceId === chosen }, label || `${word} ${index + 1}`)));
+  // What is not in use must not look chosen: then it could not be chosen.
+  const used = chosen !== "" && devices.some(({ deviceId }) => deviceId === chosen);
+  const options = devices.map(({ deviceId, label }, index) =>
+    make("option", { value: deviceId, selected: used && deviceId === chosen }, label || `${word} ${index + 1}`));
+  if (!used) options.unshift(make("option", { value: "", selected: true, disabled: true }, devices.length ? "choose …" : "none found"));
+  select.replaceChildren(...options);
 }
 
 const choose = () => sources.open({ camera: cameras.value, microphone: microphones.value });
@@ -155,7 +160,7 @@ form.addEventListener("submit", (event) => {
     key.focus();
     return;
   }
-  if (sources.stream) begin(sources.stream);
+  if (sources.stream && settled()) begin(sources.stream);
 });
 
 function goOn() {
@@ -186,7 +191,7 @@ function begin(stream) {
   publisher.start().catch(() => {});
 }
 
-end.addEventListener("click", () => { void publisher?.stop(); });
+end.addEventListener("click", () => { if (publisher?.state === "live" || settled()) void publisher?.stop(); });
 
 /** @param {State} state @param {Problem | null} cause @param {number | null} retryIn */
 function turned(state, cause, retryIn) {
@@ -212,9 +217,13 @@ function turned(state, cause, retryIn) {
   settle();
 }
 
+let swapped = -DOUBLE;
+const settled = () => performance.now() - swapped > DOUBLE;
+
 function settle() {
   const running = publisher !== null;
   const focused = document.activeElement === go || document.activeElement === end;
+  if (go.hidden !== running) swapped = performance.now();
   go.hidden = running;
   end.hidden = !running;
   end.disabled = publisher?.state === "ending";
