@@ -143,12 +143,20 @@ def test_a_stream_is_made_broadcast_and_steered_from_the_dashboard(running: Daem
         expect(card.locator(".events")).to_contain_text("On air")
         assert key not in board.content()
         well(ann, board)
-        # Who comes later sees what was before.
+        # Who comes later sees what was before, whatever their clock says and how many others there are.
+        ann.context.add_init_script("const now = Date.now; Date.now = () => now() + 3_600_000;")
+        ann.context.route(
+            "**/v1/streams?*",
+            lambda route: route.continue_(url=route.request.url.replace("limit=100", "limit=1")),
+        )
         later = ann.open("/")
+        expect(later.get_by_role("button", name="Show more")).to_be_visible()
         card_later = later.get_by_role("article", name="lesson")
+        expect(card_later.locator(".facts")).to_contain_text(re.compile(r"On air for0:\d\d"))
         expect(card_later.locator(".graph .now").first).to_have_text(re.compile(r"bit/s"))
         expect(card_later.locator(".events")).to_contain_text("Created")
         later.close()
+        ann.context.unroute_all()
 
         card.get_by_role("button", name="Stop").click()
         board.get_by_role("button", name="Stop it").click()

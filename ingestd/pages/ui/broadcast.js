@@ -1,5 +1,5 @@
 import { Publisher } from "../lib/ingestd.js";
-import { base, call, Problem as Refused } from "./api.js";
+import { base, call, insist, Problem as Refused } from "./api.js";
 import { clock, copyable, delay, get, make, note, plural, rate, say, size } from "./dom.js";
 import { Graph } from "./graph.js";
 import { keepUp, letGo, takeOver, unfinished } from "./handover.js";
@@ -233,13 +233,13 @@ function settle() {
   if (focused) (running ? end : go).focus();
 }
 
-/** @type {{ release: () => Promise<void> } | null} */
+/** @type {{ released: boolean, release: () => Promise<void> } | null} */
 let lock = null;
 
 /** Phones go to sleep, and the broadcast with them. */
 async function awake() {
   try {
-    lock = await /** @type {any} */ (navigator).wakeLock?.request("screen");
+    if (!lock || lock.released) lock = await /** @type {any} */ (navigator).wakeLock?.request("screen");
   } catch { /* it is asked for, not needed */ }
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden && publisher) void awake(); });
@@ -292,7 +292,7 @@ async function share(name) {
   const plain = new URL(`watch/${name}`, base).href;
   // For a member who may publish the daemon signs one.
   const told = signed && may(me, "publish")
-    ? await call("POST", `v1/streams/${name}/link`, { body: { expires_in: LINK_S } }).catch(() => null) : null;
+    ? await call("POST", `v1/streams/${name}/link`, { body: { expires_in: LINK_S }, login: false }).catch(() => null) : null;
   link.value = told?.token ? `${plain}?token=${encodeURIComponent(told.token)}` : plain;
   get("open-link", HTMLAnchorElement).href = link.value;
   say(get("link-hint"), !signed ? "Whoever has it can watch."
@@ -310,16 +310,16 @@ streams.addEventListener("change", () => {
   else get("sharing").hidden = true;
 });
 
-get("new-key").addEventListener("click", async () => {
+get("new-key").addEventListener("click", async (event) => {
   const button = get("new-key", HTMLButtonElement);
   // One click asks, the next does it: no dialog for the only thing that is asked here.
-  if (button.dataset.sure !== streams.value) {
+  if (button.dataset.sure !== streams.value || event.detail > 1) {
     button.dataset.sure = streams.value;
     button.textContent = "Yes, end the old key";
     return;
   }
   try {
-    key.value = (await call("POST", `v1/streams/${streams.value}/reset-key`)).key;
+    key.value = (await call("POST", `v1/streams/${streams.value}/reset-key`, { login: false })).key;
     complain();
     get("renew").hidden = true;
     settle();
@@ -332,7 +332,7 @@ get("new-key").addEventListener("click", async () => {
 });
 
 async function offer() {
-  const told = await call("GET", "v1/streams?limit=1000");
+  const told = await call("GET", "v1/streams?limit=1000", { login: false });
   for (const { name, title, declared } of told.streams) {
     streams.append(make("option", { value: name, "data-declared": declared }, title ? `${name} — ${title}` : name));
   }
@@ -354,14 +354,17 @@ async function open() {
       if (!sources.stream) void sources.open();
     }
   }
-  const entered = await enter();
+  const trouble = get("key-trouble");
+  const entered = await insist(enter, (why) => trouble.replaceChildren(note("bad", why.message, "It is tried again by itself.")));
+  complain();
   me = entered.me;
   address = entered.daemon.publish;
   signed = entered.daemon.playback !== "open";
   settle();
   goOn();
   if (given) void share(given.stream);
-  if (may(me, "read")) await offer();
+  // A key is enough to go live, and what is live is not left for the sign-in.
+  if (may(me, "read")) await offer().catch(() => {});
   const wanted = given?.stream ?? new URLSearchParams(location.hash.slice(1)).get("stream") ?? "";
   if (wanted && [...streams.options].some((option) => option.value === wanted)) {
     streams.value = wanted;
@@ -379,4 +382,4 @@ if (problems.length) {
   Promise.resolve(navigator.permissions?.query({ name: /** @type {any} */ ("camera") }))
     .then((found) => { if (found?.state === "granted" && !sources.stream) void sources.open(); }, () => {});
 }
-open().catch((error) => complain(note("bad", error instanceof Refused ? error.message : String(error), "Reload the page to try again.")));
+void open();
