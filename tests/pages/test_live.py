@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from tests.support.daemon import Daemon
 from tests.support.visitor import PHONE, Visitor, another, barriers, overflow, visitor
@@ -209,4 +209,19 @@ def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) ->
         expect(studio.locator("#badge")).to_have_text("Live")
         studio.get_by_role("button", name="End broadcast").click()
         expect(studio.locator("#badge")).to_have_text("Ended")
+
+        # Who looks at the end, and loses the connection, is told of the end again.
+        sockets: list[WebSocketRoute] = []
+
+        def connect(socket: WebSocketRoute) -> None:
+            socket.connect_to_server()
+            sockets.append(socket)
+
+        ann.context.route_web_socket("**/stream/watch/*", connect)
+        watch = ann.open("/watch/cam")
+        title = watch.locator("#curtain-title")
+        expect(title).to_have_text("The broadcast has ended")
+        sockets[0].close()
+        expect(title).to_have_text("Connecting again …")
+        expect(title).to_have_text("The broadcast has ended")
         assert ann.complaints == []

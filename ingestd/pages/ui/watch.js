@@ -68,6 +68,10 @@ function button(text, act) {
 
 /** @param {"Live" | "Interrupted" | "Recording" | ""} text */
 function mark(text) {
+  if (text !== "Live") {
+    get("viewers").hidden = true;
+    for (const id of ["latency", "technical"]) say(get(id), "");
+  }
   badge.hidden = !text;
   say(badge, text);
   badge.classList.toggle("live", text === "Live");
@@ -77,8 +81,10 @@ function mark(text) {
 function turned(state, cause) {
   if (recorded) return;
   const shown = state === "playing";
-  for (const control of [pause, mute, full]) control.disabled = !shown && state !== "buffering" && state !== "interrupted";
+  for (const control of [pause, mute, full]) control.disabled = !["playing", "buffering", "interrupted", "connecting"].includes(state);
   volume.disabled = mute.disabled;
+  // The way out of it stays open.
+  if (document.fullscreenElement) full.disabled = false;
   mark(shown ? "Live" : state === "interrupted" ? "Interrupted" : "");
   switch (state) {
     case "playing":
@@ -96,7 +102,8 @@ function turned(state, cause) {
       patience = setTimeout(() => curtain("Loading …", "", { busy: true, light: true }), get("curtain").hidden ? PATIENCE : 0);
       break;
     case "waiting":
-      if (!ended) curtain("Waiting for the broadcaster", "It begins here by itself.");
+      if (ended) void over();
+      else curtain("Waiting for the broadcaster", "It begins here by itself.");
       break;
     case "interrupted":
       curtain("The broadcaster was lost", "It goes on here by itself if they come back.", { light: true });
@@ -115,14 +122,18 @@ function turned(state, cause) {
 
 // The end, and what is left of it
 
+let ends = 0;
+
 async function over() {
   ended = true;
+  const number = ++ends;
   const text = "If it begins again, it starts here by itself.";
   curtain("The broadcast has ended", text);
   for (const wait of LOOKS) {
     await new Promise((done) => { setTimeout(done, wait); });
-    const found = ended ? await recording().catch(() => null) : null;
-    if (!ended || recorded) return;
+    const goesOn = () => !ended || recorded || number !== ends;
+    const found = goesOn() ? null : await recording().catch(() => null);
+    if (goesOn()) return;
     if (found) {
       curtain("The broadcast has ended", text, { actions: [button("Watch the recording", () => replay(found))] });
       return;
@@ -149,6 +160,7 @@ function replay(found) {
   get("curtain").hidden = true;
   loud.hidden = true;
   mark("Recording");
+  say(get("state"), "Recording");
   const source = new URL(`v1/recordings/${found.id}/file`, base).href;
   video.controls = true;
   video.muted = false;
@@ -194,8 +206,7 @@ pause.addEventListener("click", () => {
   if (paused) {
     player?.stop();
     mark("");
-    curtain("Paused", "", { actions: [button("Play", () => pause.click())] });
-    pause.disabled = false;
+    curtain("Paused", "", { actions: [button("Play", () => { pause.click(); pause.focus(); })] });
   } else {
     player?.start();
   }
@@ -252,6 +263,9 @@ async function begin() {
   ended = playback.state === "ended" || playback.state === "failed";
   player = new Player(video, { url: playback.watch, hls: playback.hls });
   player.on("statechange", ({ state, cause }) => { if (!paused) turned(state, cause); });
+  player.on("server", ({ type, state }) => {
+    if (type === "waiting" && !ended && ["ended", "failed"].includes(state)) void over();
+  });
   player.on("warning", (problem) => {
     if (problem.code === "autoplay_refused") {
       curtain("Ready", "The browser waits for you to start it.", { actions: [button("Play", () => { video.play().catch(() => {}); })] });
