@@ -293,6 +293,8 @@ async function share(name) {
   // For a member who may publish the daemon signs one.
   const told = signed && may(me, "publish")
     ? await call("POST", `v1/streams/${name}/link`, { body: { expires_in: LINK_S }, login: false }).catch(() => null) : null;
+  // A link from before the sign-in has expired is better than none.
+  if (!told && link.value.startsWith(`${plain}?token=`)) return;
   link.value = told?.token ? `${plain}?token=${encodeURIComponent(told.token)}` : plain;
   get("open-link", HTMLAnchorElement).href = link.value;
   say(get("link-hint"), !signed ? "Whoever has it can watch."
