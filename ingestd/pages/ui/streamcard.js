@@ -175,7 +175,9 @@ export class StreamCard {
 
   /** @param {Stream} stream */
   #showPicture({ name, state, source, encoder }) {
-    const there = state === "live" && source?.tracks.some((each) => each.kind === "video") && (!encoder || encoder.frames > 0);
+    const pictures = source?.tracks.some((each) => each.kind === "video");
+    say(this.noPicture, source?.tracks.length && !pictures ? "sound only" : "no picture yet");
+    const there = state === "live" && pictures && (!encoder || encoder.frames > 0);
     const now = Date.now();
     if (!there || now - this.pictured < PICTURE || document.hidden) return;
     this.pictured = now;

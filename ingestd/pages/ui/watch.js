@@ -181,7 +181,10 @@ function sound() {
   mute.textContent = silent ? "Sound off" : "Sound on";
   mute.setAttribute("aria-pressed", String(silent));
   mute.setAttribute("aria-label", silent ? "Sound is off: turn it on" : "Sound is on: turn it off");
-  loud.hidden = !video.muted || player?.state !== "playing" || heard;
+  // What is told of the media names its codecs; of HLS it does not.
+  const media = player?.statistics.media ?? "";
+  const none = media.includes("codecs") && !/opus|mp4a/.test(media);
+  loud.hidden = !video.muted || player?.state !== "playing" || heard || none;
 }
 let heard = false;
 
