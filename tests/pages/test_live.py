@@ -224,4 +224,8 @@ def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) ->
         sockets[0].close()
         expect(title).to_have_text("Connecting again …")
         expect(title).to_have_text("The broadcast has ended")
+        stream = f"{ann.base}/v1/streams/cam"
+        assert ann.context.request.post(f"{stream}/disable").ok
+        expect(title).to_have_text("The stream is switched off")
+        assert ann.context.request.post(f"{stream}/enable").ok
         assert ann.complaints == []

@@ -189,9 +189,21 @@ function begin(stream) {
   });
   // What it fails with comes as an event.
   publisher.start().catch(() => {});
+  keep();
 }
 
-end.addEventListener("click", () => { if (publisher?.state === "live" || settled()) void publisher?.stop(); });
+/** For a reload: who has ended it does not want it back. */
+function keep() {
+  if (!publisher) return;
+  if (publisher.state === "ending") letGo();
+  else keepUp({ key: pasted(), quality: quality.value, short: short.checked, camera: !sources.sharing });
+}
+
+end.addEventListener("click", () => {
+  if (publisher?.state !== "live" && !settled()) return;
+  void publisher?.stop();
+  keep();
+});
 
 /** @param {State} state @param {Problem | null} cause @param {number | null} retryIn */
 function turned(state, cause, retryIn) {
@@ -269,7 +281,7 @@ get("graphs").append(...Object.values(graphs).map((graph) => graph.element));
 setInterval(() => {
   if (began && publisher) say(get("clock"), clock((Date.now() - began) / 1000));
   if (!publisher) return;
-  if (began) keepUp({ key: pasted(), quality: quality.value, short: short.checked, camera: !sources.sharing });
+  keep();
   const told = publisher.statistics;
   graphs.bitrate.push(told.sentBitrate);
   graphs.buffer.push(told.bufferedBytes);
@@ -352,6 +364,8 @@ async function open() {
     short.checked = before.short;
     returning = before.camera && !problems.length;
     if (returning) {
+      // It may be reloaded again before it is there.
+      keepUp(before);
       stateNote.replaceChildren(make("strong", {}, "This page was reloaded while you were live. Going on …"));
       if (!sources.stream) void sources.open();
     }

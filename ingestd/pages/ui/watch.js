@@ -9,6 +9,8 @@ import { delay, get, make, note, plural, say } from "./dom.js";
 
 const VIEWERS_EVERY = 15_000;
 const RETRY = 4000;
+const OFF = "The stream is switched off";
+const OFF_RETRY = 10_000;
 /** A recording is finished a little after its stream has ended. */
 const LOOKS = [0, 2000, 4000];
 /** Whoever loads for less long than this sees nothing of it. */
@@ -77,6 +79,9 @@ function mark(text) {
   badge.classList.toggle("live", text === "Live");
 }
 
+/** Counts what is said of the end: only the latest word of it counts. */
+let ends = 0;
+
 /** @param {State} state @param {Problem | null} cause */
 function turned(state, cause) {
   if (recorded) return;
@@ -95,6 +100,7 @@ function turned(state, cause) {
       sound();
       break;
     case "connecting":
+      if (get("curtain-title").textContent === OFF) break;
       curtain(cause ? "Connecting again …" : "Connecting …", cause?.text ?? "", { busy: true });
       break;
     case "buffering":
@@ -115,14 +121,18 @@ function turned(state, cause) {
       curtain("This browser cannot play it", cause ? `${cause.text} ${cause.advice}` : "");
       break;
     case "failed":
+      ends += 1;
+      if (cause?.code === "disabled") {
+        curtain(OFF, "It begins here by itself when it is switched on again.");
+        setTimeout(() => { if (!paused && !recorded) player?.start(); }, OFF_RETRY);
+        break;
+      }
       curtain(cause?.text ?? "It cannot be played.", cause?.advice ?? "", { actions: [button("Try again", () => location.reload())] });
       break;
   }
 }
 
 // The end, and what is left of it
-
-let ends = 0;
 
 async function over() {
   ended = true;
