@@ -116,6 +116,12 @@ def test_what_keeps_a_browser_from_broadcasting_is_said(
         who.context.add_init_script(prepare)
         page = seen(who, "/broadcast", text)
         expect(page.locator("#curtain-text")).not_to_be_empty()
+        # All of it, on a phone as well.
+        page.set_viewport_size(PHONE)
+        inner, outer = page.locator("#curtain").bounding_box(), page.locator(".stage").bounding_box()
+        assert inner is not None
+        assert inner == outer
+        assert page.evaluate("document.querySelector('#curtain').scrollHeight") <= inner["height"] + 1
         expect(page.get_by_role("button", name="Go live")).to_be_disabled()
 
 
