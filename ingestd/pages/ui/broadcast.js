@@ -370,8 +370,7 @@ async function open() {
       if (!sources.stream) void sources.open();
     }
   }
-  const trouble = get("key-trouble");
-  const entered = await insist(enter, (why) => trouble.replaceChildren(note("bad", why.message, "It is tried again by itself.")));
+  const entered = await insist(enter, (why) => get("key-trouble").replaceChildren(note("bad", why.message, "It is tried again by itself.")));
   complain();
   me = entered.me;
   address = entered.daemon.publish;
