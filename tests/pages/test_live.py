@@ -214,15 +214,21 @@ def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) ->
         sockets: list[WebSocketRoute] = []
 
         def connect(socket: WebSocketRoute) -> None:
-            socket.connect_to_server()
-            sockets.append(socket)
+            def told(message: str | bytes) -> None:
+                sockets.append(socket)
+                socket.send(message)
+
+            socket.connect_to_server().on_message(told)
 
         ann.context.route_web_socket("**/stream/watch/*", connect)
         watch = ann.open("/watch/cam")
         title = watch.locator("#curtain-title")
         expect(title).to_have_text("The broadcast has ended")
+        while not sockets:
+            watch.wait_for_timeout(50)
         sockets[0].close()
-        expect(title).to_have_text("Connecting again …")
+        while sockets[-1] is sockets[0]:
+            watch.wait_for_timeout(50)
         expect(title).to_have_text("The broadcast has ended")
         stream = f"{ann.base}/v1/streams/cam"
         assert ann.context.request.post(f"{stream}/disable").ok
