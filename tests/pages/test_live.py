@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from tests.support.daemon import Daemon
 from tests.support.visitor import PHONE, Visitor, another, barriers, overflow, visitor
@@ -143,12 +143,20 @@ def test_a_stream_is_made_broadcast_and_steered_from_the_dashboard(running: Daem
         expect(card.locator(".events")).to_contain_text("On air")
         assert key not in board.content()
         well(ann, board)
-        # Who comes later sees what was before.
+        # Who comes later sees what was before, whatever their clock says and how many others there are.
+        ann.context.add_init_script("const now = Date.now; Date.now = () => now() + 3_600_000;")
+        ann.context.route(
+            "**/v1/streams?*",
+            lambda route: route.continue_(url=route.request.url.replace("limit=100", "limit=1")),
+        )
         later = ann.open("/")
+        expect(later.get_by_role("button", name="Show more")).to_be_visible()
         card_later = later.get_by_role("article", name="lesson")
+        expect(card_later.locator(".facts")).to_contain_text(re.compile(r"On air for0:\d\d"))
         expect(card_later.locator(".graph .now").first).to_have_text(re.compile(r"bit/s"))
         expect(card_later.locator(".events")).to_contain_text("Created")
         later.close()
+        ann.context.unroute_all()
 
         card.get_by_role("button", name="Stop").click()
         board.get_by_role("button", name="Stop it").click()
@@ -164,3 +172,66 @@ def test_a_stream_is_made_broadcast_and_steered_from_the_dashboard(running: Daem
         board.get_by_role("button", name="Delete it").click()
         expect(card).to_have_count(0)
         well(ann, board)
+
+
+#: A browser that keeps nothing for pages; and a camera whose plug can be pulled.
+_UNLUCKY = """
+  Object.defineProperty(globalThis, "sessionStorage", {
+    get() { throw new DOMException("", "SecurityError"); },
+  });
+  const taken = [];
+  const take = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => taken[taken.push(await take(wanted)) - 1];
+  globalThis.unplug = () => taken.at(-1).getVideoTracks().forEach((track) => {
+    track.stop();
+    track.dispatchEvent(new Event("ended"));
+  });
+"""
+
+
+def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) -> None:
+    """A double click goes live once, a camera that was unplugged is chosen again, nothing is stored."""
+    with visitor(browser, f"http://{running.control}") as ann:
+        ann.context.add_init_script(_UNLUCKY)
+        studio = ann.open("/broadcast")
+        cameras, curtain = studio.get_by_label("Camera"), studio.locator("#curtain")
+        expect(cameras).to_have_value(re.compile("."))
+        studio.get_by_label("Stream key").fill("cam-key")
+        studio.get_by_role("button", name="Go live").dblclick()
+        expect(studio.locator("#badge")).to_have_text("Live", timeout=LONG)
+        studio.evaluate("unplug()")
+        expect(curtain).to_contain_text("Sound only")
+        expect(studio.locator("#warnings")).to_contain_text("The camera has gone")
+        # What is not in use does not look chosen, and so it can be chosen.
+        expect(cameras).to_have_value("")
+        cameras.select_option("fake_device_0")
+        expect(curtain).to_be_hidden()
+        expect(studio.locator("#badge")).to_have_text("Live")
+        studio.get_by_role("button", name="End broadcast").click()
+        expect(studio.locator("#badge")).to_have_text("Ended")
+
+        # Who looks at the end, and loses the connection, is told of the end again.
+        sockets: list[WebSocketRoute] = []
+
+        def connect(socket: WebSocketRoute) -> None:
+            def told(message: str | bytes) -> None:
+                sockets.append(socket)
+                socket.send(message)
+
+            socket.connect_to_server().on_message(told)
+
+        ann.context.route_web_socket("**/stream/watch/*", connect)
+        watch = ann.open("/watch/cam")
+        title = watch.locator("#curtain-title")
+        expect(title).to_have_text("The broadcast has ended")
+        while not sockets:
+            watch.wait_for_timeout(50)
+        sockets[0].close()
+        while sockets[-1] is sockets[0]:
+            watch.wait_for_timeout(50)
+        expect(title).to_have_text("The broadcast has ended")
+        stream = f"{ann.base}/v1/streams/cam"
+        assert ann.context.request.post(f"{stream}/disable").ok
+        expect(title).to_have_text("The stream is switched off")
+        assert ann.context.request.post(f"{stream}/enable").ok
+        assert ann.complaints == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
@@ -50,6 +52,21 @@ def test_every_page_is_for_everybody(
         assert who.complaints == []
 
 
+@pytest.mark.full
+def test_a_page_that_was_there_before_the_daemon_goes_on_by_itself(running: Daemon, browser: Browser) -> None:
+    """It says that nothing answers; and nothing of that is left when something does."""
+    lost = re.compile("does not answer|cannot be read")
+    with visitor(browser, f"http://{running.control}") as who:
+        who.context.route("**/v1/**", lambda route: route.abort())
+        pages = {path: seen(who, path, "") for path in PAGES | DOCS}
+        for page in pages.values():
+            expect(page.locator("main")).to_contain_text(lost)
+        who.context.unroute_all()
+        for path, page in pages.items():
+            expect(page.locator("main")).to_contain_text((PAGES | DOCS)[path])
+            expect(page.locator("main")).not_to_contain_text(lost)
+
+
 def test_the_keyboard_is_enough(running: Daemon, browser: Browser) -> None:
     """Tab leads past the head and to every control, a dialog keeps it and gives it back."""
     with visitor(browser, f"http://{running.control}", viewport=WIDE) as who:
@@ -70,6 +87,14 @@ def test_the_keyboard_is_enough(running: Daemon, browser: Browser) -> None:
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
         assert page.evaluate("document.activeElement.id") == "create"
+        # Who has pressed a button that goes stays at the stream.
+        page.get_by_role("button", name="Disable: cam").focus()
+        page.keyboard.press("Enter")
+        assert pressed("Shift+Tab") == "Disable it"
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Enable: cam")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Disable: cam")).to_be_focused()
         assert who.complaints == []
 
 
@@ -91,6 +116,12 @@ def test_what_keeps_a_browser_from_broadcasting_is_said(
         who.context.add_init_script(prepare)
         page = seen(who, "/broadcast", text)
         expect(page.locator("#curtain-text")).not_to_be_empty()
+        # All of it, on a phone as well.
+        page.set_viewport_size(PHONE)
+        inner, outer = page.locator("#curtain").bounding_box(), page.locator(".stage").bounding_box()
+        assert inner is not None
+        assert inner == outer
+        assert page.evaluate("document.querySelector('#curtain').scrollHeight") <= inner["height"] + 1
         expect(page.get_by_role("button", name="Go live")).to_be_disabled()
 
 

@@ -48,6 +48,10 @@ export class Problem extends Error {
   }
 }
 
+const RETRY = 3000;
+/** How far this device's clock is behind the daemon's, in milliseconds: either may be wrong by hours. */
+let skew = 0;
+export const daemonNow = () => Date.now() + skew;
 /** @type {string | null} */
 let csrf = null;
 /** Ended when this page is on its way to the sign-in: what it asks for then is no longer of use. */
@@ -82,6 +86,9 @@ export async function call(method, path, { body, headers = {}, login = true } = 
     if (signal?.aborted) return new Promise(() => {});
     throw new Problem(0, "The daemon does not answer.");
   }
+  const date = Date.parse(answer.headers.get("Date") ?? "");
+  // It tells whole seconds, and took its time to come here.
+  if (Math.abs(date - Date.now()) > 5000) skew = date - Date.now();
   if (answer.status === 401 && login) {
     toLogin();
     return new Promise(() => {});
@@ -94,6 +101,25 @@ export async function call(method, path, { body, headers = {}, login = true } = 
   }
   if (!answer.ok) throw new Problem(answer.status, told?.detail ?? answer.statusText, told?.errors);
   return told;
+}
+
+/**
+ * What *act* gives as soon as the daemon answers it; *trouble* hears why it has not.
+ * @template Given
+ * @param {() => Promise<Given>} act
+ * @param {(problem: Problem) => void} trouble
+ * @returns {Promise<Given>}
+ */
+export async function insist(act, trouble) {
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      trouble(error);
+    }
+    await new Promise((done) => { setTimeout(done, RETRY); });
+  }
 }
 
 /** @returns {Promise<About>} */
@@ -166,7 +192,7 @@ export function follow(last, happened, stands) {
     source.onerror = () => {
       stands("lost");
       // A browser comes again by itself after a lost connection, but not after a refusal.
-      if (source.readyState === EventSource.CLOSED) timer = setTimeout(again, 3000);
+      if (source.readyState === EventSource.CLOSED) timer = setTimeout(again, RETRY);
     };
     source.addEventListener("reset", (event) => { place = event.lastEventId; stands("reset"); });
     for (const type of TYPES) {

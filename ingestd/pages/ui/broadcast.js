@@ -1,5 +1,5 @@
 import { Publisher } from "../lib/ingestd.js";
-import { base, call, Problem as Refused } from "./api.js";
+import { base, call, insist, Problem as Refused } from "./api.js";
 import { clock, copyable, delay, get, make, note, plural, rate, say, size } from "./dom.js";
 import { Graph } from "./graph.js";
 import { keepUp, letGo, takeOver, unfinished } from "./handover.js";
@@ -17,7 +17,10 @@ const WARNINGS = 4;
 const LINK_S = 12 * 3600;
 
 /** What is worth no warning: it is said in the state, or was wanted. */
-const QUIET = new Set(["reconnected", "devices_changed", "bitrate_raised"]);
+const QUIET = new Set(["reconnected", "devices_changed", "bitrate_raised", "connection_lost", "unreachable",
+  "source_ended", "track_ended"]);
+/** The second click of a double one is not meant for the button that has come in place of the first. */
+const DOUBLE = 500;
 
 /** @type {Record<State, [badge: string, kind: string, text: string, note: string]>} */
 const WORDS = {
@@ -63,17 +66,16 @@ let returning = false;
 const sources = new Sources(async (stream) => {
   preview.srcObject = stream;
   preview.play().catch(() => {});
-  const pictures = stream.getVideoTracks().length > 0;
-  get("curtain").hidden = pictures;
-  if (!pictures) curtain("Sound only", "No camera was found: only the microphone is sent.");
-  mute.disabled = !stream.getAudioTracks().length;
-  screenButton.disabled = false;
+  if (!stream) curtain("Choose what to send", publisher ? "Nothing is sent until then." : "Nothing is sent before you go live.");
+  else if (stream.getVideoTracks().length) get("curtain").hidden = true;
+  else curtain("Sound only", "There is no camera: only the microphone is sent.");
+  mute.disabled = !stream?.getAudioTracks().length;
+  screenButton.disabled = !stream;
   screenButton.textContent = sources.sharing ? "Stop sharing" : "Share screen";
-  preview.classList.toggle("mirror", !sources.sharing);
   settle();
   goOn();
   void list();
-  await publisher?.replace(stream);
+  if (stream) await publisher?.replace(stream);
 }, (problem) => {
   if (sources.stream) warn(problem);
   else curtain(problem.text, problem.advice);
@@ -96,9 +98,12 @@ async function list() {
 /** @param {HTMLSelectElement} select @param {MediaDeviceInfo[]} devices @param {string} chosen @param {string} word */
 function fill(select, devices, chosen, word) {
   select.disabled = !devices.length;
-  if (!devices.length) select.replaceChildren(make("option", {}, "none found"));
-  else select.replaceChildren(...devices.map(({ deviceId, label }, index) =>
-    make("option", { value: deviceId, selected: deviceId === chosen }, label || `${word} ${index + 1}`)));
+  // What is not in use must not look chosen: then it could not be chosen.
+  const used = chosen !== "" && devices.some(({ deviceId }) => deviceId === chosen);
+  const options = devices.map(({ deviceId, label }, index) =>
+    make("option", { value: deviceId, selected: used && deviceId === chosen }, label || `${word} ${index + 1}`));
+  if (!used) options.unshift(make("option", { value: "", selected: true, disabled: true }, devices.length ? "choose …" : "none found"));
+  select.replaceChildren(...options);
 }
 
 const choose = () => sources.open({ camera: cameras.value, microphone: microphones.value });
@@ -155,7 +160,7 @@ form.addEventListener("submit", (event) => {
     key.focus();
     return;
   }
-  if (sources.stream) begin(sources.stream);
+  if (sources.stream && settled()) begin(sources.stream);
 });
 
 function goOn() {
@@ -184,9 +189,21 @@ function begin(stream) {
   });
   // What it fails with comes as an event.
   publisher.start().catch(() => {});
+  keep();
 }
 
-end.addEventListener("click", () => { void publisher?.stop(); });
+/** For a reload: who has ended it does not want it back. */
+function keep() {
+  if (!publisher) return;
+  if (publisher.state === "ending") letGo();
+  else keepUp({ key: pasted(), quality: quality.value, short: short.checked, camera: !sources.sharing });
+}
+
+end.addEventListener("click", () => {
+  if (publisher?.state !== "live" && !settled()) return;
+  void publisher?.stop();
+  keep();
+});
 
 /** @param {State} state @param {Problem | null} cause @param {number | null} retryIn */
 function turned(state, cause, retryIn) {
@@ -212,9 +229,13 @@ function turned(state, cause, retryIn) {
   settle();
 }
 
+let swapped = -DOUBLE;
+const settled = () => performance.now() - swapped > DOUBLE;
+
 function settle() {
   const running = publisher !== null;
   const focused = document.activeElement === go || document.activeElement === end;
+  if (go.hidden !== running) swapped = performance.now();
   go.hidden = running;
   end.hidden = !running;
   end.disabled = publisher?.state === "ending";
@@ -224,13 +245,13 @@ function settle() {
   if (focused) (running ? end : go).focus();
 }
 
-/** @type {{ release: () => Promise<void> } | null} */
+/** @type {{ released: boolean, release: () => Promise<void> } | null} */
 let lock = null;
 
 /** Phones go to sleep, and the broadcast with them. */
 async function awake() {
   try {
-    lock = await /** @type {any} */ (navigator).wakeLock?.request("screen");
+    if (!lock || lock.released) lock = await /** @type {any} */ (navigator).wakeLock?.request("screen");
   } catch { /* it is asked for, not needed */ }
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden && publisher) void awake(); });
@@ -260,7 +281,7 @@ get("graphs").append(...Object.values(graphs).map((graph) => graph.element));
 setInterval(() => {
   if (began && publisher) say(get("clock"), clock((Date.now() - began) / 1000));
   if (!publisher) return;
-  if (began) keepUp({ key: pasted(), quality: quality.value, short: short.checked, camera: !sources.sharing });
+  keep();
   const told = publisher.statistics;
   graphs.bitrate.push(told.sentBitrate);
   graphs.buffer.push(told.bufferedBytes);
@@ -283,7 +304,9 @@ async function share(name) {
   const plain = new URL(`watch/${name}`, base).href;
   // For a member who may publish the daemon signs one.
   const told = signed && may(me, "publish")
-    ? await call("POST", `v1/streams/${name}/link`, { body: { expires_in: LINK_S } }).catch(() => null) : null;
+    ? await call("POST", `v1/streams/${name}/link`, { body: { expires_in: LINK_S }, login: false }).catch(() => null) : null;
+  // A link from before the sign-in has expired is better than none.
+  if (!told && link.value.startsWith(`${plain}?token=`)) return;
   link.value = told?.token ? `${plain}?token=${encodeURIComponent(told.token)}` : plain;
   get("open-link", HTMLAnchorElement).href = link.value;
   say(get("link-hint"), !signed ? "Whoever has it can watch."
@@ -301,16 +324,16 @@ streams.addEventListener("change", () => {
   else get("sharing").hidden = true;
 });
 
-get("new-key").addEventListener("click", async () => {
+get("new-key").addEventListener("click", async (event) => {
   const button = get("new-key", HTMLButtonElement);
   // One click asks, the next does it: no dialog for the only thing that is asked here.
-  if (button.dataset.sure !== streams.value) {
+  if (button.dataset.sure !== streams.value || event.detail > 1) {
     button.dataset.sure = streams.value;
     button.textContent = "Yes, end the old key";
     return;
   }
   try {
-    key.value = (await call("POST", `v1/streams/${streams.value}/reset-key`)).key;
+    key.value = (await call("POST", `v1/streams/${streams.value}/reset-key`, { login: false })).key;
     complain();
     get("renew").hidden = true;
     settle();
@@ -323,7 +346,7 @@ get("new-key").addEventListener("click", async () => {
 });
 
 async function offer() {
-  const told = await call("GET", "v1/streams?limit=1000");
+  const told = await call("GET", "v1/streams?limit=1000", { login: false });
   for (const { name, title, declared } of told.streams) {
     streams.append(make("option", { value: name, "data-declared": declared }, title ? `${name} — ${title}` : name));
   }
@@ -341,18 +364,22 @@ async function open() {
     short.checked = before.short;
     returning = before.camera && !problems.length;
     if (returning) {
+      // It may be reloaded again before it is there.
+      keepUp(before);
       stateNote.replaceChildren(make("strong", {}, "This page was reloaded while you were live. Going on …"));
       if (!sources.stream) void sources.open();
     }
   }
-  const entered = await enter();
+  const entered = await insist(enter, (why) => get("key-trouble").replaceChildren(note("bad", why.message, "It is tried again by itself.")));
+  complain();
   me = entered.me;
   address = entered.daemon.publish;
   signed = entered.daemon.playback !== "open";
   settle();
   goOn();
   if (given) void share(given.stream);
-  if (may(me, "read")) await offer();
+  // A key is enough to go live, and what is live is not left for the sign-in.
+  if (may(me, "read")) await offer().catch(() => {});
   const wanted = given?.stream ?? new URLSearchParams(location.hash.slice(1)).get("stream") ?? "";
   if (wanted && [...streams.options].some((option) => option.value === wanted)) {
     streams.value = wanted;
@@ -370,4 +397,4 @@ if (problems.length) {
   Promise.resolve(navigator.permissions?.query({ name: /** @type {any} */ ("camera") }))
     .then((found) => { if (found?.state === "granted" && !sources.stream) void sources.open(); }, () => {});
 }
-open().catch((error) => complain(note("bad", error instanceof Refused ? error.message : String(error), "Reload the page to try again.")));
+void open();

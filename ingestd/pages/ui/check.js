@@ -1,4 +1,4 @@
-import { call, Problem } from "./api.js";
+import { call, insist, Problem } from "./api.js";
 import { Check, Fault } from "./checks.js";
 import { copy, get, make, note, say } from "./dom.js";
 import { enter, may } from "./shell.js";
@@ -146,5 +146,6 @@ async function open() {
   pipeline.replaceChildren(...pipelines.map(({ id }) => make("option", { value: id }, id)));
   pipeline.disabled = begin.disabled = !pipelines.length;
   choose();
+  judge("", "Not run yet.");
 }
-open().catch((error) => judge("bad", error instanceof Error ? error.message : String(error), "Reload the page to try again."));
+void insist(open, ({ message }) => judge("bad", message, "It is tried again by itself."));

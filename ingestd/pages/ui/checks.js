@@ -61,7 +61,7 @@ export class Check {
       { id: "api", title: "API", run: () => this.#api() },
       { id: "recorder", title: "Recorder types", run: () => this.#recorder(), needs: ["browser"] },
       { id: "stream", title: "A stream for the check", run: () => this.#create(), needs: ["api"] },
-      { id: "socket", title: "Socket", run: () => this.#socket(), needs: ["stream"] },
+      { id: "socket", title: "Socket", run: () => this.#socket(), needs: ["browser", "stream"] },
       { id: "published", title: "Publishing", run: () => this.#publish(), needs: ["socket", "recorder"] },
       { id: "init", title: "Init segment", run: () => this.#init(), needs: published },
       { id: "ffmpeg", title: "FFmpeg", run: () => this.#ffmpeg(), needs: ["init"] },

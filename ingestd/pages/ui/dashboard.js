@@ -1,4 +1,4 @@
-import { base, call, follow, Problem } from "./api.js";
+import { base, call, daemonNow, follow, insist, Problem } from "./api.js";
 import { copyable, get, make, note, plural, say } from "./dom.js";
 import { handOver } from "./handover.js";
 import { enter, may } from "./shell.js";
@@ -11,6 +11,9 @@ import { isOnAir, StreamCard } from "./streamcard.js";
 /** So often what is on air is looked at, in milliseconds, while somebody sees the page. */
 const EVERY = 2000;
 const PAGE = 100;
+const ON_AIR = "&state=connecting,live,interrupted";
+/** So far clocks may be apart, in milliseconds. */
+const CLOCKS = 10_000;
 /** So many events that were before are shown. */
 const BEFORE = 300;
 
@@ -29,11 +32,10 @@ const trouble = get("trouble");
 const find = get("find", HTMLInputElement);
 const more = get("more", HTMLButtonElement);
 
-/** @param {unknown} error */
-function explain(error) {
+/** @param {unknown} error @param {string} [then] what becomes of it where there was no answer */
+function explain(error, then = "It is tried again by itself.") {
   if (!(error instanceof Problem)) throw error;
-  const advice = error.status === 0 ? "It is tried again by itself. Look whether the daemon runs." : "";
-  return note("bad", error.status === 0 ? "The daemon does not answer." : error.message, advice);
+  return note("bad", error.message, error.status === 0 ? `${then} Look whether the daemon runs.` : "");
 }
 
 /** @param {Stream} stream */
@@ -70,25 +72,42 @@ function count() {
   get("empty").hidden = all.length > 0 || find.value !== "";
   get("finding").hidden = all.length < 7 && !find.value;
   more.hidden = !next;
-  const shown = `${onAir.length ? `${onAir.length} on air` : "Nothing on air"} · ${plural(all.length, "stream")}${next ? " shown" : ""}`;
+  const shown = find.value ? `${plural(all.length, "stream")}${next ? " or more" : ""} found` : `${onAir.length ? `${onAir.length} on air` : "Nothing on air"} · ${plural(all.length, "stream")}${next ? " shown" : ""}`;
   say(get("summary"), connected ? `${shown} · ${plural(viewers, "viewer")}` : `${shown} · not connected, trying again …`);
 }
 
+let loads = 0;
+/** What happened before, by the daemon's clock, was in the answer already. */
+let loaded = 0;
+
+/** @param {string} more of the query @returns {Promise<{ streams: Stream[], next: string | null }>} what is looked for */
+const ask = (more = "") => call("GET", `v1/streams?limit=${PAGE}&q=${encodeURIComponent(find.value)}${more}`);
+
 /** All streams, from the beginning. */
 async function load() {
-  const told = await call("GET", `v1/streams?limit=${PAGE}&q=${encodeURIComponent(find.value)}`);
-  const names = new Set(told.streams.map((/** @type {Stream} */ stream) => stream.name));
+  const number = ++loads;
+  const since = daemonNow() - CLOCKS;
+  // What is on air is shown wherever it is in the list.
+  const [{ streams: onAir }, told] = await Promise.all([ask(ON_AIR), ask()]);
+  // Who types on has asked for others meanwhile.
+  if (number !== loads) return;
+  /** @type {Stream[]} */
+  const streams = [...onAir, ...told.streams];
+  const names = new Set(streams.map((stream) => stream.name));
   for (const name of cards.keys()) {
     if (!names.has(name)) remove(name);
   }
   next = told.next ?? "";
-  told.streams.forEach(show);
+  loaded = since;
+  streams.forEach(show);
   trouble.replaceChildren();
   count();
 }
 
 async function loadMore() {
-  const told = await call("GET", `v1/streams?limit=${PAGE}&q=${encodeURIComponent(find.value)}&cursor=${encodeURIComponent(next)}`);
+  const number = loads;
+  const told = await ask(`&cursor=${encodeURIComponent(next)}`);
+  if (number !== loads) return;
   next = told.next ?? "";
   told.streams.forEach(show);
   count();
@@ -98,14 +117,15 @@ async function loadMore() {
 async function measure() {
   const before = [...cards.values()].filter((card) => isOnAir(card.stream));
   if (document.hidden || !before.length) return;
-  const told = await call("GET", `v1/streams?limit=${PAGE}&state=connecting,live,interrupted`);
+  const number = loads;
+  const told = await ask(ON_AIR);
+  if (number !== loads) return;
   const now = performance.now();
   for (const stream of told.streams) {
-    if (!cards.has(stream.name)) continue;
     show(stream);
     cards.get(stream.name)?.measure(now);
   }
-  const names = new Set(told.streams.map((/** @type {Stream} */ stream) => stream.name));
+  const names = new Set(told.streams.map((stream) => stream.name));
   for (const card of before) {
     if (!names.has(card.stream.name) && !told.next) await look(card.stream.name);
   }
@@ -126,7 +146,10 @@ async function look(name) {
 
 /** @param {string} name */
 function remove(name) {
-  cards.get(name)?.element.remove();
+  const element = cards.get(name)?.element;
+  const focused = element?.contains(document.activeElement);
+  element?.remove();
+  if (focused) get("main").focus({ preventScroll: true });
   cards.delete(name);
   count();
 }
@@ -139,7 +162,7 @@ function happened(event) {
   const card = cards.get(event.stream);
   if (card) card.happened(event);
   else waiting.set(event.stream, [...(waiting.get(event.stream) ?? []), event].slice(-50));
-  if (!begun || event.type.startsWith("recording.")) return;
+  if (!begun || event.type.startsWith("recording.") || Date.parse(event.at) < loaded) return;
   // Events come in bursts: one look is enough for all of them.
   clearTimeout(due.get(event.stream));
   if (event.type === "stream.deleted") {
@@ -184,7 +207,8 @@ async function act(action, stream) {
     else await look(stream.name);
     trouble.replaceChildren();
   } catch (error) {
-    trouble.replaceChildren(explain(error));
+    if (error instanceof Problem && error.status === 404) remove(stream.name);
+    trouble.replaceChildren(explain(error, "Try again."));
     trouble.scrollIntoView({ block: "nearest" });
   }
 }
@@ -197,7 +221,11 @@ function sure(title, text, yes) {
   asking.returnValue = "";
   asking.showModal();
   return new Promise((done) => {
-    asking.addEventListener("close", () => done(asking.returnValue === "yes"), { once: true });
+    asking.addEventListener("close", () => {
+      // The stream that it was about may have gone meanwhile.
+      if (asking.contains(document.activeElement) || document.activeElement === document.body) get("main").focus({ preventScroll: true });
+      done(asking.returnValue === "yes");
+    }, { once: true });
   });
 }
 
@@ -230,6 +258,7 @@ const refused = get("creating-trouble");
 
 async function offer() {
   form.reset();
+  name.removeAttribute("aria-invalid");
   refused.replaceChildren();
   creating.showModal();
   const select = get("new-pipeline", HTMLSelectElement);
@@ -241,8 +270,10 @@ async function offer() {
   }
 }
 
-/** Of this one create: a request whose answer was lost can be sent again. */
-function once() {
+/** The create that got no answer: sent again as it was, it is not done twice, and its key is told. */
+let unanswered = { asked: "", number: "" };
+
+function random() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
@@ -256,15 +287,19 @@ form.addEventListener("submit", async (event) => {
   }
   name.removeAttribute("aria-invalid");
   const wanted = Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
+  const asked = JSON.stringify(wanted);
+  const number = asked === unanswered.asked ? unanswered.number : random();
+  unanswered = { asked: "", number: "" };
   const button = get("creating-go", HTMLButtonElement);
   button.disabled = true;
   try {
-    const made = await call("POST", "v1/streams", { body: wanted, headers: { "Idempotency-Key": once() } });
+    const made = await call("POST", "v1/streams", { body: wanted, headers: { "Idempotency-Key": number } });
     creating.close();
-    await look(made.name);
     tellKey(made);
+    look(made.name).catch((error) => trouble.replaceChildren(explain(error)));
   } catch (error) {
-    refused.replaceChildren(explain(error));
+    if (error instanceof Problem && error.status === 0) unanswered = { asked, number };
+    refused.replaceChildren(explain(error, "Try again."));
   } finally {
     button.disabled = false;
   }
@@ -278,7 +313,7 @@ async function begin() {
   for (const id of ["create", "create-first"]) {
     const button = get(id, HTMLButtonElement);
     button.hidden = !may(me, "publish");
-    button.addEventListener("click", () => { offer().catch((error) => refused.replaceChildren(explain(error))); });
+    button.onclick = () => { offer().catch((error) => refused.replaceChildren(explain(error))); };
   }
   await load();
   begun = true;
@@ -292,14 +327,10 @@ find.addEventListener("input", () => {
 });
 more.addEventListener("click", () => { loadMore().catch((error) => trouble.replaceChildren(explain(error))); });
 
-function attempt() {
-  begin().catch((error) => {
-    trouble.replaceChildren(explain(error));
-    say(get("summary"), "");
-    setTimeout(attempt, 3000);
-  });
-}
-attempt();
+void insist(begin, (error) => {
+  trouble.replaceChildren(explain(error));
+  say(get("summary"), "");
+});
 
 (async () => {
   for (;;) {

@@ -194,7 +194,16 @@ function find() {
 
 $("settings").addEventListener("submit", (event) => event.preventDefault());
 $("find").addEventListener("input", find);
-fetch("v1/openapi.json")
-  .then((answer) => answer.json())
-  .then(render)
-  .catch((error) => { $("state").textContent = `The document cannot be read: ${error.message}`; });
+
+async function load() {
+  let doc;
+  try {
+    doc = await (await fetch("v1/openapi.json")).json();
+  } catch (error) {
+    $("state").textContent = `The document cannot be read, and is asked for again: ${error.message}`;
+    setTimeout(load, 3000);
+    return;
+  }
+  render(doc);
+}
+load();

@@ -6,21 +6,33 @@ const LIVE = "ingestd.live";
 /** A tab that is restored later than that is not put on air by itself. */
 const GOOD_MS = 60_000;
 
+/** @param {string} place @param {unknown} what */
+function put(place, what) {
+  try {
+    sessionStorage.setItem(place, JSON.stringify(what));
+  } catch { /* this browser keeps nothing: the key has to be pasted */ }
+}
+
+/** @param {string} place @returns {any} what was there; it is gone then */
+function take(place) {
+  try {
+    const found = sessionStorage.getItem(place);
+    sessionStorage.removeItem(place);
+    return JSON.parse(found ?? "null");
+  } catch {
+    return null;
+  }
+}
+
 /** @param {{ key: string, stream: string }} what */
 export function handOver(what) {
-  sessionStorage.setItem(PLACE, JSON.stringify(what));
+  put(PLACE, what);
 }
 
 /** @returns {{ key: string, stream: string } | null} what was handed over; it is gone then */
 export function takeOver() {
-  const found = sessionStorage.getItem(PLACE);
-  sessionStorage.removeItem(PLACE);
-  try {
-    const told = JSON.parse(found ?? "null");
-    return typeof told?.key === "string" && typeof told?.stream === "string" ? told : null;
-  } catch {
-    return null;
-  }
+  const told = take(PLACE);
+  return typeof told?.key === "string" && typeof told?.stream === "string" ? told : null;
 }
 
 /** @typedef {{ key: string, quality: string, short: boolean, camera: boolean }} Broadcast */
@@ -30,21 +42,16 @@ export function takeOver() {
  * @param {Broadcast} what
  */
 export function keepUp(what) {
-  sessionStorage.setItem(LIVE, JSON.stringify({ ...what, at: Date.now() }));
+  put(LIVE, { ...what, at: Date.now() });
 }
 
 /** It has ended. */
 export function letGo() {
-  sessionStorage.removeItem(LIVE);
+  take(LIVE);
 }
 
 /** @returns {Broadcast | null} what was on air in this tab a moment ago */
 export function unfinished() {
-  try {
-    const { at, ...told } = JSON.parse(sessionStorage.getItem(LIVE) ?? "{}");
-    letGo();
-    return typeof told.key === "string" && Date.now() - at < GOOD_MS ? told : null;
-  } catch {
-    return null;
-  }
+  const told = take(LIVE);
+  return typeof told?.key === "string" && Date.now() - told.at < GOOD_MS ? told : null;
 }

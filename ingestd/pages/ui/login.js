@@ -1,4 +1,4 @@
-import { about, afterLogin, Problem, signIn } from "./api.js";
+import { about, afterLogin, insist, Problem, signIn } from "./api.js";
 import { get, make, note, say } from "./dom.js";
 
 const form = get("form", HTMLFormElement);
@@ -39,7 +39,8 @@ form.addEventListener("submit", async (event) => {
   }
 });
 
-about().then((daemon) => {
+insist(about, (error) => trouble.replaceChildren(words(error))).then((daemon) => {
+  trouble.replaceChildren();
   if (daemon.tokens && !daemon.signed_in) {
     token.focus();
     return;
@@ -47,4 +48,4 @@ about().then((daemon) => {
   say(get("why"), daemon.tokens ? "You are signed in already." : "This daemon asks nobody for a token.");
   get("asked").hidden = true;
   button.replaceWith(make("a", { class: "button primary", href: next.href }, "Go on"));
-}, (error) => trouble.replaceChildren(words(error)));
+});

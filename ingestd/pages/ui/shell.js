@@ -19,7 +19,7 @@ export async function enter({ needed = false } = {}) {
     }
     const link = get("sign-in", HTMLAnchorElement);
     link.hidden = false;
-    link.addEventListener("click", (event) => { event.preventDefault(); toLogin(); });
+    link.onclick = (event) => { event.preventDefault(); toLogin(); };
     return { daemon, me: null };
   }
   const me = await who();
@@ -27,7 +27,7 @@ export async function enter({ needed = false } = {}) {
     say(get("who"), me.name);
     const button = get("sign-out", HTMLButtonElement);
     button.hidden = false;
-    button.addEventListener("click", () => { void signOut(); });
+    button.onclick = () => { void signOut(); };
   }
   return { daemon, me };
 }

@@ -5,7 +5,7 @@ import { explainMediaError, getMedia } from "../lib/ingestd.js";
 
 const RATES = /** @type {const} */ ({ 480: [854, 480], 720: [1280, 720], 1080: [1920, 1080] });
 
-/** Camera, screen and microphone of this browser. `changed` is called with each new stream to send. */
+/** Camera, screen and microphone of this browser. `changed` is called with each new stream to send; null: there is none. */
 export class Sources {
   /** @type {MediaStream | null} */
   #camera = null;
@@ -20,7 +20,10 @@ export class Sources {
   stream = null;
   height = 720;
 
-  /** @param {(stream: MediaStream) => Promise<void>} changed @param {(problem: Problem) => void} failed */
+  /** What runs, and what was asked for meanwhile: two at once would leave a device on that nobody uses. */
+  #queue = Promise.resolve();
+
+  /** @param {(stream: MediaStream | null) => Promise<void>} changed @param {(problem: Problem) => void} failed */
   constructor(changed, failed) {
     this.changed = changed;
     this.failed = failed;
@@ -42,60 +45,70 @@ export class Sources {
 
   /** The devices in use: their ids, as `enumerateDevices` has them. */
   get chosen() {
-    const id = (/** @type {MediaStreamTrack | undefined} */ track) => track?.getSettings().deviceId ?? "";
-    return { camera: id(this.#camera?.getVideoTracks()[0]), microphone: id(this.#camera?.getAudioTracks()[0]) };
+    const id = (/** @type {MediaStreamTrack[] | undefined} */ tracks) => alive(tracks)[0]?.getSettings().deviceId ?? "";
+    return { camera: id(this.#camera?.getVideoTracks()), microphone: id(this.#camera?.getAudioTracks()) };
   }
 
   /**
    * Take camera and microphone; what there is none of is left out.
-   * @param {{ camera?: string, microphone?: string }} which
+   * @param {{ camera?: string, microphone?: string }} [which] as before, if it is left out
    */
-  async open({ camera, microphone } = this.chosen) {
-    const [width, height] = RATES[/** @type {keyof typeof RATES} */ (this.height)] ?? RATES[720];
-    const video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 }, ...exactly(camera) };
-    const audio = { ...exactly(microphone) };
-    const wanted = [{ video, audio }, { video }, { audio }];
-    const before = this.#camera;
-    try {
-      this.#camera = await first(wanted).catch((error) => {
-        if (!before) throw error;
-        // Some systems give a device to one taker only: the old one is let go of first.
-        stop(before);
-        return first(wanted);
-      });
-    } catch (error) {
-      this.#camera = null;
-      this.failed(explainMediaError(error));
-      return;
-    }
-    this.muted = this.#muted;
-    await this.#compose();
-    stop(before);
+  open(which) {
+    return this.#next(async () => {
+      const { camera, microphone } = which ?? this.chosen;
+      const [width, height] = RATES[/** @type {keyof typeof RATES} */ (this.height)] ?? RATES[720];
+      const video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 }, ...exactly(camera) };
+      const audio = { ...exactly(microphone) };
+      const wanted = [{ video, audio }, { video }, { audio }];
+      const before = this.#camera;
+      try {
+        this.#camera = await first(wanted).catch((error) => {
+          if (!before) throw error;
+          // Some systems give a device to one taker only: the old one is let go of first.
+          stop(before);
+          return first(wanted);
+        });
+      } catch (error) {
+        this.#camera = null;
+        await this.#compose();
+        this.failed(explainMediaError(error));
+        return;
+      }
+      for (const track of this.#camera.getTracks()) track.addEventListener("ended", () => this.#lost(track));
+      this.muted = this.#muted;
+      await this.#compose();
+      stop(before);
+    });
   }
 
   /** Share the screen in place of the camera, until it ends. */
-  async share() {
-    if (!navigator.mediaDevices?.getDisplayMedia) {
-      this.failed({ code: "no_screen", text: "This browser cannot share its screen.", advice: "Phones cannot; use a computer." });
-      return;
-    }
-    try {
-      this.#screen = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true });
-    } catch (error) {
-      // Whoever has changed their mind knows that.
-      if (!(error instanceof DOMException && error.name === "NotAllowedError")) this.failed(explainMediaError(error));
-      return;
-    }
-    this.#screen.getVideoTracks()[0]?.addEventListener("ended", () => this.unshare());
-    await this.#compose();
+  share() {
+    return this.#next(async () => {
+      if (this.#screen) return;
+      if (!navigator.mediaDevices?.getDisplayMedia) {
+        this.failed({ code: "no_screen", text: "This browser cannot share its screen.", advice: "Phones cannot; use a computer." });
+        return;
+      }
+      try {
+        this.#screen = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true });
+      } catch (error) {
+        // Whoever has changed their mind knows that.
+        if (!(error instanceof DOMException && error.name === "NotAllowedError")) this.failed(explainMediaError(error));
+        return;
+      }
+      this.#screen.getVideoTracks()[0]?.addEventListener("ended", () => this.unshare());
+      await this.#compose();
+    });
   }
 
-  async unshare() {
-    const before = this.#screen;
-    this.#screen = null;
-    if (this.#camera) await this.#compose();
-    else await this.open();
-    stop(before);
+  /** Back to the camera, if it is on. */
+  unshare() {
+    return this.#next(async () => {
+      const before = this.#screen;
+      this.#screen = null;
+      if (before) await this.#compose();
+      stop(before);
+    });
   }
 
   /** How loud it is, 0 to 1 over 60 dB; null without sound. */
@@ -107,13 +120,28 @@ export class Sources {
     return Math.min(1, Math.max(0, 1 + (10 * Math.log10(power + 1e-12)) / 60));
   }
 
+  /** @param {() => Promise<void>} task */
+  #next(task) {
+    return (this.#queue = this.#queue.then(task, task));
+  }
+
+  /** @param {MediaStreamTrack} track a device was unplugged */
+  #lost(track) {
+    void this.#next(async () => {
+      if (!this.#camera?.getTracks().includes(track)) return;
+      await this.#compose();
+      const what = track.kind === "video" ? "camera" : "microphone";
+      this.failed({ code: "device_gone", text: `The ${what} has gone. (${track.label})`, advice: "Connect it again, and choose it." });
+    });
+  }
+
+  /** Make one stream of what there is. */
   async #compose() {
-    const pictures = this.#screen ?? this.#camera;
-    const [own, shared] = [this.#camera?.getAudioTracks() ?? [], this.#screen?.getAudioTracks() ?? []];
+    const pictures = alive((this.#screen ?? this.#camera)?.getVideoTracks());
+    let sound = [...alive(this.#camera?.getAudioTracks()), ...alive(this.#screen?.getAudioTracks())];
     this.#context ??= new AudioContext();
     void this.#context.resume();
     this.#analyser = null;
-    let sound = [...own, ...shared];
     if (sound.length) {
       this.#analyser = this.#context.createAnalyser();
       const mixed = this.#context.createMediaStreamDestination();
@@ -125,10 +153,14 @@ export class Sources {
       // A recorder takes one track of sound.
       if (sound.length > 1) sound = mixed.stream.getAudioTracks();
     }
-    this.stream = new MediaStream([...(pictures?.getVideoTracks().slice(0, 1) ?? []), ...sound]);
+    const tracks = [...pictures.slice(0, 1), ...sound];
+    this.stream = tracks.length ? new MediaStream(tracks) : null;
     await this.changed(this.stream);
   }
 }
+
+/** @param {MediaStreamTrack[]} [tracks] */
+const alive = (tracks = []) => tracks.filter(({ readyState }) => readyState === "live");
 
 /** @param {string | undefined} id */
 const exactly = (id) => (id ? { deviceId: { exact: id } } : {});

@@ -1,4 +1,4 @@
-import { base } from "./api.js";
+import { base, daemonNow } from "./api.js";
 import { at, clock, make, plural, rate, say, size } from "./dom.js";
 import { Graph } from "./graph.js";
 import { happening, healthState, streamState, track } from "./words.js";
@@ -69,6 +69,7 @@ export class StreamCard {
   /** @param {Stream} stream as it is now */
   update(stream) {
     const begun = stream.session !== this.stream.session;
+    const focused = document.activeElement;
     this.stream = stream;
     if (begun) {
       this.measured = null;
@@ -97,6 +98,11 @@ export class StreamCard {
     buttons.enable.hidden = !admin || stream.enabled;
     buttons.disable.hidden = !admin || !stream.enabled || onAir;
     buttons.delete.hidden = !admin || stream.declared || onAir;
+    // Whoever has pressed one that goes stays at this stream.
+    const all = [buttons.enable, buttons.disable, ...Object.values(buttons)];
+    if (all.some((each) => each.hidden && each === focused)) {
+      (all.find((each) => !each.hidden) ?? this.element.querySelector("a"))?.focus();
+    }
   }
 
   /** @param {number} now in milliseconds: `update` had the numbers of then */
@@ -136,7 +142,7 @@ export class StreamCard {
     const restarts = [...sinks, ...(encoder ? [encoder] : [])].reduce((sum, each) => sum + each.restarts, 0);
     const facts = /** @type {[string, string][]} */ ([
       ["Viewers", viewers.toLocaleString()],
-      ["On air for", started && state !== "connecting" ? clock((Date.now() - Date.parse(started)) / 1000) : "–"],
+      ["On air for", started && state !== "connecting" ? clock((daemonNow() - Date.parse(started)) / 1000) : "–"],
       ["Picture", video ? track(video) : "none"],
       ["Sound", audio ? track(audio) : "none"],
       ["Received", size(bytes)],
@@ -169,7 +175,9 @@ export class StreamCard {
 
   /** @param {Stream} stream */
   #showPicture({ name, state, source, encoder }) {
-    const there = state === "live" && source?.tracks.some((each) => each.kind === "video") && (!encoder || encoder.frames > 0);
+    const pictures = source?.tracks.some((each) => each.kind === "video");
+    say(this.noPicture, source?.tracks.length && !pictures ? "sound only" : "no picture yet");
+    const there = state === "live" && pictures && (!encoder || encoder.frames > 0);
     const now = Date.now();
     if (!there || now - this.pictured < PICTURE || document.hidden) return;
     this.pictured = now;

@@ -9,6 +9,8 @@ import { delay, get, make, note, plural, say } from "./dom.js";
 
 const VIEWERS_EVERY = 15_000;
 const RETRY = 4000;
+const OFF = "The stream is switched off";
+const OFF_RETRY = 10_000;
 /** A recording is finished a little after its stream has ended. */
 const LOOKS = [0, 2000, 4000];
 /** Whoever loads for less long than this sees nothing of it. */
@@ -68,17 +70,26 @@ function button(text, act) {
 
 /** @param {"Live" | "Interrupted" | "Recording" | ""} text */
 function mark(text) {
+  if (text !== "Live") {
+    get("viewers").hidden = true;
+    for (const id of ["latency", "technical"]) say(get(id), "");
+  }
   badge.hidden = !text;
   say(badge, text);
   badge.classList.toggle("live", text === "Live");
 }
 
+/** Counts what is said of the end: only the latest word of it counts. */
+let ends = 0;
+
 /** @param {State} state @param {Problem | null} cause */
 function turned(state, cause) {
   if (recorded) return;
   const shown = state === "playing";
-  for (const control of [pause, mute, full]) control.disabled = !shown && state !== "buffering" && state !== "interrupted";
+  for (const control of [pause, mute, full]) control.disabled = !["playing", "buffering", "interrupted", "connecting"].includes(state);
   volume.disabled = mute.disabled;
+  // The way out of it stays open.
+  if (document.fullscreenElement) full.disabled = false;
   mark(shown ? "Live" : state === "interrupted" ? "Interrupted" : "");
   switch (state) {
     case "playing":
@@ -89,6 +100,7 @@ function turned(state, cause) {
       sound();
       break;
     case "connecting":
+      if (get("curtain-title").textContent === OFF) break;
       curtain(cause ? "Connecting again …" : "Connecting …", cause?.text ?? "", { busy: true });
       break;
     case "buffering":
@@ -96,7 +108,8 @@ function turned(state, cause) {
       patience = setTimeout(() => curtain("Loading …", "", { busy: true, light: true }), get("curtain").hidden ? PATIENCE : 0);
       break;
     case "waiting":
-      if (!ended) curtain("Waiting for the broadcaster", "It begins here by itself.");
+      if (ended) void over();
+      else curtain("Waiting for the broadcaster", "It begins here by itself.");
       break;
     case "interrupted":
       curtain("The broadcaster was lost", "It goes on here by itself if they come back.", { light: true });
@@ -108,6 +121,12 @@ function turned(state, cause) {
       curtain("This browser cannot play it", cause ? `${cause.text} ${cause.advice}` : "");
       break;
     case "failed":
+      ends += 1;
+      if (cause?.code === "disabled") {
+        curtain(OFF, "It begins here by itself when it is switched on again.");
+        setTimeout(() => { if (!paused && !recorded) player?.start(); }, OFF_RETRY);
+        break;
+      }
       curtain(cause?.text ?? "It cannot be played.", cause?.advice ?? "", { actions: [button("Try again", () => location.reload())] });
       break;
   }
@@ -117,12 +136,14 @@ function turned(state, cause) {
 
 async function over() {
   ended = true;
+  const number = ++ends;
   const text = "If it begins again, it starts here by itself.";
   curtain("The broadcast has ended", text);
   for (const wait of LOOKS) {
     await new Promise((done) => { setTimeout(done, wait); });
-    const found = ended ? await recording().catch(() => null) : null;
-    if (!ended || recorded) return;
+    const goesOn = () => !ended || recorded || number !== ends;
+    const found = goesOn() ? null : await recording().catch(() => null);
+    if (goesOn()) return;
     if (found) {
       curtain("The broadcast has ended", text, { actions: [button("Watch the recording", () => replay(found))] });
       return;
@@ -149,6 +170,7 @@ function replay(found) {
   get("curtain").hidden = true;
   loud.hidden = true;
   mark("Recording");
+  say(get("state"), "Recording");
   const source = new URL(`v1/recordings/${found.id}/file`, base).href;
   video.controls = true;
   video.muted = false;
@@ -169,7 +191,10 @@ function sound() {
   mute.textContent = silent ? "Sound off" : "Sound on";
   mute.setAttribute("aria-pressed", String(silent));
   mute.setAttribute("aria-label", silent ? "Sound is off: turn it on" : "Sound is on: turn it off");
-  loud.hidden = !video.muted || player?.state !== "playing" || heard;
+  // What is told of the media names its codecs; of HLS it does not.
+  const media = player?.statistics.media ?? "";
+  const none = media.includes("codecs") && !/opus|mp4a/.test(media);
+  loud.hidden = !video.muted || player?.state !== "playing" || heard || none;
 }
 let heard = false;
 
@@ -194,8 +219,7 @@ pause.addEventListener("click", () => {
   if (paused) {
     player?.stop();
     mark("");
-    curtain("Paused", "", { actions: [button("Play", () => pause.click())] });
-    pause.disabled = false;
+    curtain("Paused", "", { actions: [button("Play", () => { pause.click(); pause.focus(); })] });
   } else {
     player?.start();
   }
@@ -252,6 +276,9 @@ async function begin() {
   ended = playback.state === "ended" || playback.state === "failed";
   player = new Player(video, { url: playback.watch, hls: playback.hls });
   player.on("statechange", ({ state, cause }) => { if (!paused) turned(state, cause); });
+  player.on("server", ({ type, state }) => {
+    if (type === "waiting" && !ended && ["ended", "failed"].includes(state)) void over();
+  });
   player.on("warning", (problem) => {
     if (problem.code === "autoplay_refused") {
       curtain("Ready", "The browser waits for you to start it.", { actions: [button("Play", () => { video.play().catch(() => {}); })] });
