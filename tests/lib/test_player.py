@@ -346,7 +346,7 @@ async def test_what_cannot_be_watched_is_said() -> None:
 
 @pytest.mark.full
 async def test_a_browser_that_cannot_be_fed_plays_hls(tmp_path: Path) -> None:
-    """Its own; a playlist that is not there yet is waited for."""
+    """Its own. A playlist that is not there yet is waited for, and an end is told."""
     with daemon(tmp_path, '[video]\ncodec = "auto"\n' + HLS) as running:
         async with open_library() as page:
             await page.run("window.MediaSource = undefined")
@@ -356,4 +356,16 @@ async def test_a_browser_that_cannot_be_fed_plays_hls(tmp_path: Path) -> None:
             await page.until("player.state === 'playing' && video.currentTime > 1", within=60)
             assert await page.run("return player.statistics.mode") == "hls"
             assert set(await codes(page)) == {"no_media_source", "hls_failed"}
-            await page.run("player.stop(); await publisher.stop()")
+            await page.run("await publisher.stop()")
+            await page.until("player.state === 'ended'", within=60)
+            # Who comes now is shown nothing of the past.
+            await page.run(
+                "window.late = document.body.appendChild(document.createElement('video'));"
+                "window.second = new Player(late, { url, hls }); second.start()",
+                url=watch_url(running),
+                hls=running.playlist_url,
+            )
+            await page.until("second.state === 'waiting'")
+            await trio.sleep(4)  # its playlist is looked at again
+            assert await page.run("return [player.state, second.state]") == ["ended", "waiting"]
+            await page.run("player.stop(); second.stop()")

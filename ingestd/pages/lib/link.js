@@ -65,9 +65,18 @@ export class Link {
    * @param {number} [code]
    */
   close(code) {
+    const [socket, timer] = [this.#socket, this.#timer];
     this.#events = null;
-    clearTimeout(this.#timer);
-    this.#socket.close(code);
+    if (socket.readyState === WebSocket.CONNECTING) {
+      // Browsers write an error when that is broken off.
+      socket.onopen = () => {
+        clearTimeout(timer);
+        socket.close(code);
+      };
+      return;
+    }
+    clearTimeout(timer);
+    socket.close(code);
   }
 
   /**
@@ -76,7 +85,9 @@ export class Link {
    */
   giveUp(reason) {
     const events = this.#events;
-    this.close();
+    this.#events = null;
+    clearTimeout(this.#timer);
+    this.#socket.close();
     events?.closed(1006, reason, this.#opened);
   }
 

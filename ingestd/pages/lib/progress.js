@@ -46,9 +46,10 @@ export class Progress {
     this.#at = at;
     const was = this.standing;
     this.standing = this.#played && !idle && now - this.#moved >= STANDING_MS;
-    const stalled = this.standing && !was;
+    // Where nothing more should come that is the end, not a stall.
+    const stalled = this.standing && !was && flowing;
     if (stalled) this.stalls += 1;
-    if (this.standing) this.stalledMs += stalled ? now - this.#moved : since;
+    if (this.standing && flowing) this.stalledMs += stalled ? now - this.#moved : since;
     const stuck = !idle && (blank || ahead >= ENOUGH_S) && now - this.#moved >= STUCK_MS;
     if (stuck) this.#moved = now;
     return { stalled, stuck };

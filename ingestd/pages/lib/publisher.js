@@ -258,8 +258,7 @@ export class Publisher extends Emitter {
 
   /** @param {Run} run @param {import("./outbox.js").Source} source @param {Uint8Array} data */
   #give(run, source, data) {
-    run.empty = data.byteLength ? 0 : run.empty + 1;
-    if (run.empty === EMPTY) this.emit("warning", problem("empty_chunks"));
+    if (run.gave(source, data) === EMPTY) this.emit("warning", problem("empty_chunks"));
     if (!data.byteLength) return;
     run.uplink?.give(source, data);
     this.#look(run);

@@ -17,7 +17,6 @@ export class Run {
   unwatch = () => {};
   acknowledged = 0;
   lag = 0;
-  empty = 0;
   /** Dropped chunks that the page was told of. */
   told = 0;
   slow = false;
@@ -29,6 +28,9 @@ export class Run {
   silent = null;
   /** @type {number[]} */
   failures = [];
+  /** @type {import("./outbox.js").Source | null} */
+  #source = null;
+  #empty = 0;
   /** @type {[at: number, bytes: number][]} */
   #sent = [];
   /** @type {() => void} */
@@ -54,6 +56,17 @@ export class Run {
         over();
       };
     });
+  }
+
+  /**
+   * How many chunks in a row were empty, of one recorder: one that ends may have nothing left.
+   * @param {import("./outbox.js").Source} source
+   * @param {Uint8Array} data
+   */
+  gave(source, data) {
+    const before = source === this.#source ? this.#empty : 0;
+    this.#source = source;
+    return (this.#empty = data.byteLength ? 0 : before + 1);
   }
 
   /** @param {number} at */

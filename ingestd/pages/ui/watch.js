@@ -11,6 +11,7 @@ const VIEWERS_EVERY = 15_000;
 const RETRY = 4000;
 const OFF = "The stream is switched off";
 const OFF_RETRY = 10_000;
+const STIRRED = 3000;
 /** A recording is finished a little after its stream has ended. */
 const LOOKS = [0, 2000, 4000];
 /** Whoever loads for less long than this sees nothing of it. */
@@ -20,7 +21,7 @@ const name = decodeURIComponent(location.pathname.split("/").pop() ?? "");
 const token = new URLSearchParams(location.search).get("token") ?? new URLSearchParams(location.hash.slice(1)).get("token");
 
 const video = get("video", HTMLVideoElement);
-const stage = get("player");
+const screen = get("screen");
 const badge = get("badge");
 const mute = get("mute", HTMLButtonElement);
 const pause = get("pause", HTMLButtonElement);
@@ -227,13 +228,24 @@ pause.addEventListener("click", () => {
 
 full.addEventListener("click", () => {
   if (document.fullscreenElement) void document.exitFullscreen();
-  else if (stage.requestFullscreen) stage.requestFullscreen().catch(() => {});
+  else if (screen.requestFullscreen) screen.requestFullscreen().catch(() => {});
   // An iPhone shows videos alone as large as the screen.
   else /** @type {any} */ (video).webkitEnterFullscreen?.();
 });
 document.addEventListener("fullscreenchange", () => {
   full.textContent = document.fullscreenElement ? "Leave full screen" : "Full screen";
 });
+
+/** Over a full screen the controls show while somebody moves. */
+let stirring = 0;
+for (const kind of ["pointermove", "pointerdown", "keydown"]) {
+  screen.addEventListener(kind, () => {
+    screen.classList.add("stirred");
+    clearTimeout(stirring);
+    stirring = setTimeout(() => screen.classList.remove("stirred"), STIRRED);
+  });
+}
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || recorded) return;
   const press = { m: mute, f: full, k: pause }[event.key.toLowerCase()];
