@@ -59,8 +59,8 @@ async def ended(identity: str, within: float = 5.0) -> list[Any]:
 
 
 def running(pid: int) -> None:
-    """Wait until the `sleep` has its own environment."""
-    while b"sleep" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+    """Wait until it is the `sleep`, and no longer a shell that has yet to become one."""
+    while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
         pass
 
 
