@@ -44,36 +44,34 @@ def noted(stream: Stream) -> dict[str, Any]:
 
 
 def left_behind(state: Path) -> list[Left]:
-    """The sessions under the state directory that have not ended, one a stream; blocking."""
+    """The sessions under the state directory that have not ended, one a stream.
+
+    Directories in which a daemon was killed before it had written anything are removed. Where there is no
+    note, or none that can be read, and something else, that is kept and told. To be called before sessions
+    begin; blocking. Raises nothing: what cannot be removed is told, and tried next time.
+    """
     found: dict[str, Left] = {}
-    for note in sorted((state / "journal").glob("*/*/session.json")):
-        directory = note.parent
-        saved = Notes(note).load()
-        if saved is not None and not saved.get("ended"):
-            found[directory.parent.name] = Left(directory.parent.name, directory.name, directory, saved)
+    for directory in sorted((state / "journal").glob("*/*/")):
+        note = Notes(directory / "session.json")
+        saved, stream = note.load(), directory.parent.name
+        if saved is None:
+            _clear(directory, note)
+        elif not saved.get("ended"):
+            found[stream] = Left(stream, directory.name, directory, saved)
     return list(found.values())
 
 
-def clear_unnoted(state: Path) -> None:
-    """Remove the sessions' directories in which a daemon was killed before it had written anything.
-
-    Where there is no note, or none that can be read, and something else, that is kept and told. To be called
-    before sessions begin; blocking. Raises nothing: what cannot be removed is told, and tried next time.
-    """
-    for directory in sorted((state / "journal").glob("*/*/")):
-        note = Notes(directory / "session.json")
-        if note.load() is not None:
-            continue
-        try:
-            if {path.name for path in directory.iterdir()} <= {note.fresh.name}:
-                note.fresh.unlink(missing_ok=True)
-                directory.rmdir()
-                log.info("journal_removed", directory=str(directory), reason="empty")
-            else:
-                stream, session = directory.parent.name, directory.name
-                log.warning("journal_kept", stream=stream, session=session, directory=str(directory))
-        except OSError as error:
-            log.error("journal_not_removed", cause=error.strerror or str(error))  # noqa: TRY400
+def _clear(directory: Path, note: Notes) -> None:
+    try:
+        if {path.name for path in directory.iterdir()} <= {note.fresh.name}:
+            note.fresh.unlink(missing_ok=True)
+            directory.rmdir()
+            log.info("journal_removed", directory=str(directory), reason="empty")
+        else:
+            stream, session = directory.parent.name, directory.name
+            log.warning("journal_kept", stream=stream, session=session, directory=str(directory))
+    except OSError as error:
+        log.error("journal_not_removed", cause=error.strerror or str(error))  # noqa: TRY400
 
 
 async def revive(
@@ -85,7 +83,6 @@ async def revive(
     does not know yet gets a place in it, until it is filled.
     """
     sessions = []
-    await trio.to_thread.run_sync(clear_unnoted, config.storage.state_dir)
     for left in await trio.to_thread.run_sync(left_behind, config.storage.state_dir):
         pipeline = config.pipelines.get(left.saved["pipeline"])
         if pipeline is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from ingestd.media.frames import NS_PER_MS, NS_PER_S, Frame, Payload, Track
 
@@ -47,7 +47,6 @@ class _Place:
     kept: int
 
 
-@define(eq=False)
 class SteadySound:
     """Lets each Opus packet of *tracks* begin where the one before it ended.
 
@@ -58,14 +57,14 @@ class SteadySound:
     with silence, up to `MAX_HOLE`; what is too much is for the player to cut off.
     """
 
-    tracks: Sequence[Track]
-    _places: dict[int, _Place] = field(factory=dict)
+    def __init__(self, tracks: Sequence[Track]) -> None:
+        self._opus = {track.number for track in tracks if track.codec == "opus"}
+        self._places: dict[int, _Place] = {}
 
     def steady(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """*frames*, in the same order, with silence between them where sound is missing."""
-        opus = {track.number for track in self.tracks if track.codec == "opus"}
         for frame in frames:
-            lasts = duration(frame.payload) if frame.track in opus else 0
+            lasts = duration(frame.payload) if frame.track in self._opus else 0
             if not lasts:
                 yield frame
                 continue
