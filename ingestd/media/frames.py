@@ -32,8 +32,8 @@ class Track:
     *private* is the codec's configuration record as Matroska defines it for that codec (avcC for
     H.264, AudioSpecificConfig for AAC, OpusHead for Opus), empty when there is none.
     *codec_delay* and *seek_preroll* are in nanoseconds. *colour* is the body of Matroska's Colour
-    element (RFC 9559, section 5.1.4.1.28.16) as it came, empty when there is none: browsers say
-    there that their VP8 is full range, and a decoder that is not told shows wrong colours.
+    element (RFC 9559, section 5.1.4.1.28.16), empty when nothing is known: browsers say there that
+    what they record of a canvas is full range, and a decoder that is not told shows wrong colours.
     """
 
     number: int

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from attrs import evolve
 
 from ingestd.errors import MediaError
-from ingestd.media import ebml
+from ingestd.media.colour import Colour
 from ingestd.media.frames import NS_PER_S, Kind, Track
 from ingestd.media.mp4_boxes import Box, children
 
@@ -44,8 +44,6 @@ _RECORDS = {
 _OBJECT_TYPES = {0x40: "aac", 0x66: "aac", 0x67: "aac", 0x68: "aac", 0x69: "mp3", 0x6B: "mp3"}
 _OPUS_RATE = 48_000
 _OPUS_PREROLL = 80_000_000
-MATRIX, RANGE, TRANSFER, PRIMARIES = 0x55B1, 0x55B9, 0x55BA, 0x55BB
-"""Children of Matroska's Colour (RFC 9559, section 5.1.4.1.28.16)."""
 
 
 def parse_sample_entry(entry: Box, number: int, kind: Kind, timescale: int) -> Track:
@@ -134,16 +132,7 @@ def _colour(colr: Box) -> bytes:
     if bytes(colr.body[:4]) not in (b"nclx", b"nclc"):
         return b""
     primaries, transfer, matrix = colr.unpack("HHH", 4)
-    full = len(colr.body) > 10 and colr.body[10] >> 7
-    return b"".join(
-        ebml.encode_uint(element, value)
-        for element, value in (
-            (MATRIX, matrix),
-            (RANGE, 2 if full else 1),
-            (TRANSFER, transfer),
-            (PRIMARIES, primaries),
-        )
-    )
+    return Colour(primaries, transfer, matrix, full=len(colr.body) > 10 and bool(colr.body[10] >> 7)).encode()
 
 
 def _parse_esds(esds: Box, track: Track) -> Track:

@@ -6,11 +6,10 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from ingestd.errors import UnsupportedMedia
+from ingestd.media import colour
 from ingestd.media.frames import Kind, Track
 from ingestd.media.mp4_boxes import encode, encode_full
-from ingestd.media.mp4_codecs import MATRIX, PRIMARIES, RANGE, TRANSFER
 
-_UNSPECIFIED = 2  # ISO/IEC 23091-2
 _VP9_LEVELS = (  # the largest picture of each level, in luma samples (VP9 levels, webmproject.org)
     (36_864, 10),
     (73_728, 11),
@@ -73,8 +72,9 @@ def colr_of(track: Track) -> bytes:
     """Return the colr box (ISO/IEC 14496-12, section 12.1.5) for Matroska's Colour; empty without one."""
     if not track.colour:
         return b""
-    primaries, transfer, matrix, full = _colour(track)
-    return encode(b"colr", b"nclx", struct.pack(">HHHB", primaries, transfer, matrix, full << 7))
+    said = colour.parse(track.colour)
+    fields = struct.pack(">HHHB", said.primaries, said.transfer, said.matrix, said.full << 7)
+    return encode(b"colr", b"nclx", fields)
 
 
 def _avcc(track: Track) -> bytes:
@@ -92,10 +92,10 @@ def _av1c(track: Track) -> bytes:
 def _vpcc(track: Track) -> bytes:
     """VP9's record (VP Codec ISO Media File Format Binding, section "VP Codec Configuration Box")."""
     profile, level, depth, chroma = _vp9_features(track)
-    primaries, transfer, matrix, full = _colour(track)
-    packed = depth << 4 | chroma << 1 | full
-    fields = struct.pack(">6BH", profile, level, packed, primaries & 255, transfer & 255, matrix & 255, 0)
-    return encode_full(b"vpcC", 1, 0, fields)
+    said = colour.parse(track.colour)
+    packed = depth << 4 | chroma << 1 | said.full
+    values = (each & 255 for each in (said.primaries, said.transfer, said.matrix))
+    return encode_full(b"vpcC", 1, 0, struct.pack(">6BH", profile, level, packed, *values, 0))
 
 
 def _dops(track: Track) -> bytes:
@@ -141,15 +141,3 @@ def _features(private: bytes) -> Iterator[tuple[int, bytes]]:
         size = private[pos + 1]
         yield private[pos], private[pos + 2 : pos + 2 + size]
         pos += 2 + size
-
-
-def _colour(track: Track) -> tuple[int, int, int, int]:
-    """Primaries, transfer, matrix, and 1 for full range, of Matroska's Colour."""
-    values = {PRIMARIES: _UNSPECIFIED, TRANSFER: _UNSPECIFIED, MATRIX: _UNSPECIFIED, RANGE: 0}
-    body, pos = track.colour, 0
-    # Its plain children have two bytes of id and one of size; what is longer holds no such value.
-    while pos + 3 <= len(body) and body[pos + 2] & 0x80:
-        element, size = int.from_bytes(body[pos : pos + 2], "big"), body[pos + 2] & 0x7F
-        values[element] = int.from_bytes(body[pos + 3 : pos + 3 + size], "big") & 0xFFFF
-        pos += 3 + size
-    return values[PRIMARIES], values[TRANSFER], values[MATRIX], int(values[RANGE] == 2)

@@ -16,6 +16,13 @@ _ELEMENT = """(video) => ({
   frames: video.getVideoPlaybackQuality().totalVideoFrames, sound: video.webkitAudioDecodedByteCount,
   muted: video.muted, at: video.currentTime, width: video.videoWidth,
 })"""
+#: The colour of the fake camera's background, as its page draws it.
+_GROUND = """(video) => {
+  const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 36});
+  const paper = canvas.getContext('2d');
+  paper.drawImage(video, 0, 0, 64, 36);
+  return [...paper.getImageData(16, 6, 1, 1).data].slice(0, 3);
+}"""
 
 
 def go_live(page: Page, key: str = "") -> list[str]:
@@ -83,6 +90,9 @@ def test_one_browser_broadcasts_and_another_watches(running: Daemon, browser: Br
         assert not second["muted"]
         assert second["sound"] > first["sound"] > 0
         assert second["width"] == 1280
+        # Of a picture of this size a player that is not told believes that its colours are HDTV's.
+        shown, meant = video.evaluate(_GROUND), studio.locator("video").evaluate(_GROUND)
+        assert all(abs(a - b) < 8 for a, b in zip(shown, meant, strict=True)), (shown, meant)
         expect(watch.locator("#latency")).to_contain_text("behind")
         watch.keyboard.press("m")
         assert video.evaluate("(video) => video.muted")
