@@ -44,6 +44,7 @@ def blueprint(desk: Desk, links: Links, access: Access) -> Blueprint:
         pictured = on and not access.authority.config.is_configured
         return PlaybackTold(
             stream=stream,
+            title=found.title,
             state=session.state.value if session is not None else StreamState.IDLE.value,
             since=rfc3339(session.since) if session is not None else None,
             watch=url(links.watch(stream)),

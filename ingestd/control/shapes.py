@@ -296,6 +296,7 @@ class PlaybackTold(Struct):
     """How a stream stands, and where it is watched: `watch` is a WebSocket, `media` the same as one body."""
 
     stream: str
+    title: str
     state: State
     since: Time | None
     watch: str

@@ -139,6 +139,14 @@ _CAUSES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )  # fmt: skip
 
 
+#: The component with its address in memory, and the level: nothing that helps who reads the cause.
+_PREFIX = re.compile(r"^(\[[^\]]+ @ 0x[0-9a-f]+\] )*(\[[a-z]+\] )?")
+
+
+def _said(line: str) -> str:
+    return _PREFIX.sub("", line)
+
+
 _LONGEST_LINE = 4096
 _SHOWN = 500
 
@@ -174,6 +182,7 @@ class StderrParser:
         for pattern, cause in _CAUSES:
             for line in lines:
                 if pattern.search(line):
-                    return f"{cause} ({line})"
+                    return f"{cause} ({_said(line)})"
         errors = [line for line in lines if "[error]" in line or "[fatal]" in line]
-        return next(reversed(errors or lines), None)
+        last = next(reversed(errors or lines), None)
+        return None if last is None else _said(last)

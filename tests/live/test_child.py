@@ -97,17 +97,12 @@ async def test_a_regular_end() -> None:
 async def test_an_early_exit_has_its_cause_from_stderr() -> None:
     """A child that fails by itself failed for the reason that it gave last."""
     child = shell("echo '[error] open x' >&2; echo '[error] Connection refused' >&2; exit 3")
-    assert (
-        await failure(child, silence)
-        == "connection refused: nothing listens there ([error] Connection refused)"
-    )
+    assert await failure(child, silence) == "connection refused: nothing listens there (Connection refused)"
 
 
 async def test_a_last_line_without_its_end_is_a_cause() -> None:
     """What a dying process said counts even without a line feed."""
-    assert (
-        await failure(shell("printf '[fatal] out of beans' >&2; exit 1"), silence) == "[fatal] out of beans"
-    )
+    assert await failure(shell("printf '[fatal] out of beans' >&2; exit 1"), silence) == "out of beans"
 
 
 async def test_an_early_exit_without_a_word() -> None:
@@ -124,7 +119,7 @@ async def test_status_0_before_the_end_is_a_failure() -> None:
 async def test_status_1_after_the_end_is_a_failure() -> None:
     """A child that could not finish its output fails, although it took all of its input."""
     script = "cat >/dev/null; echo '[error] No space left on device' >&2; exit 1"
-    assert await failure(shell(script), nothing) == "the disk is full ([error] No space left on device)"
+    assert await failure(shell(script), nothing) == "the disk is full (No space left on device)"
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (11, "SIGSEGV"), (40, "signal 40")])
@@ -286,7 +281,7 @@ async def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
     """A script around FFmpeg: neither its failure nor a cancellation leaves the FFmpeg, or waits for it."""
     note = tmp_path / "pid"
     child = shell(f"sleep 60 & echo $! >{note}; echo '[error] timed out' >&2; exit 1")
-    assert await failure(child, silence) == "the target does not answer in time ([error] timed out)"
+    assert await failure(child, silence) == "the target does not answer in time (timed out)"
     assert await gone(int(note.read_text()))
     note.unlink()
     with trio.move_on_after(5) as scope:
@@ -314,15 +309,21 @@ async def gone(pid: int) -> bool:
 async def test_secrets_are_not_in_the_cause() -> None:
     """A stream key is masked, wherever in the line it stands, and however the line is cut."""
     key = "s3cr3t-key-0123456789"
-    for script in (
-        f"echo '[error] rtmps://x/app/{key}: Connection refused' >&2; exit 1",
-        f"printf '[error] %0490d {key} tail\\n' 0 >&2; exit 1",
-        "printf '[error] rtmps://x/app/s3cr3t-' >&2; sleep 0.2; echo 'key-0123456789: failed' >&2; exit 1",
-        f"printf '[error] %s' {key} >&2; exit 1",
+    for script, said in (
+        (
+            f"echo '[error] rtmps://x/app/{key}: Connection refused'",
+            "(rtmps://x/app/***: Connection refused)",
+        ),
+        (f"printf '[error] %0490d {key} tail\\n' 0", "0 *…"),
+        (
+            "printf '[error] rtmps://x/app/s3cr3t-' >&2; sleep 0.2; echo 'key-0123456789: failed'",
+            "/***: failed",
+        ),
+        (f"printf '[error] %s' {key}", "***"),
     ):
-        cause = await failure(evolve(shell(script), secrets=(key,)), silence)
+        cause = await failure(evolve(shell(f"{{ {script}; }} >&2; exit 1"), secrets=(key,)), silence)
         assert "s3cr" not in cause
-        assert "[error]" in cause
+        assert cause.endswith(said)
 
 
 async def test_a_flood_on_stderr_is_bounded() -> None:

@@ -96,6 +96,14 @@ def test_one_browser_broadcasts_and_another_watches(running: Daemon, browser: Br
         expect(watch.locator("#latency")).to_contain_text("behind")
         watch.keyboard.press("m")
         assert video.evaluate("(video) => video.muted")
+        # Paused, its last picture stays.
+        watch.keyboard.press("k")
+        expect(watch.locator("#curtain-title")).to_have_text("Paused")
+        expect(watch.locator("#still")).to_be_visible()
+        assert watch.locator("#still").evaluate("(still) => still.width") == 1280
+        watch.keyboard.press("k")
+        expect(watch.locator("#badge")).to_have_text("Live", timeout=LONG)
+        expect(watch.locator("#still")).to_be_hidden()
         well(ann, studio)
         well(bob, watch)
 
@@ -140,6 +148,9 @@ def test_a_stream_is_made_broadcast_and_steered_from_the_dashboard(running: Daem
         board = ann.open("/")
         card = board.get_by_role("article", name="lesson")
         expect(card).to_contain_text("Off air")
+        watch = ann.open("/watch/lesson")
+        expect(watch.locator("#title")).to_have_text("Lesson one")
+        watch.close()
         go_live(studio)
 
         expect(card.locator(".badge").first).to_have_text("Live", timeout=LONG)

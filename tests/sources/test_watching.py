@@ -248,7 +248,8 @@ async def test_playback_tells_where(signed: Daemon, running: Daemon) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     base, query = f"{signed.ingest}/stream/watch/cam", f"?token={token}"
     assert answer.json == {
-        "stream": "cam", "state": "idle", "since": None, "viewers": 0, "poster": None, "live_since": None,
+        "stream": "cam", "title": "", "state": "idle", "since": None, "viewers": 0, "poster": None,
+        "live_since": None,
         "watch": f"ws://{base}{query}", "media": f"http://{base}{query}",
         "hls": f"http://{signed.control}/hls/cam/index.m3u8{query}",
         "page": f"http://{signed.control}/watch/cam{query}",

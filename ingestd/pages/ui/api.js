@@ -35,7 +35,7 @@ export const base = new URL("../", import.meta.url);
  */
 /** @typedef {Stream & { key: string, ingest_url: string }} CreatedStream */
 /** @typedef {{ number: number, at: string, type: string, stream: string, data: Record<string, any> }} Happening */
-/** @typedef {{ stream: string, state: string, watch: string, hls: string | null, page: string, viewers: number, poster: string | null, live_since: number | null }} Playback */
+/** @typedef {{ stream: string, title: string, state: string, watch: string, hls: string | null, page: string, viewers: number, poster: string | null, live_since: number | null }} Playback */
 /** @typedef {{ id: string, stream: string, session: string | null, file: string, size: number, changed: string, finished: boolean }} Recording */
 
 /** What the API refused; `message` is its own word for why. Status 0: there was no answer. */

@@ -5,6 +5,7 @@ import { Graph } from "./graph.js";
 import { keepUp, letGo, takeOver, unfinished } from "./handover.js";
 import { enter, may } from "./shell.js";
 import { Sources } from "./sources.js";
+import { advised, publishing } from "./words.js";
 
 /** @typedef {import("../lib/advice.js").Problem} Problem */
 /** @typedef {import("../lib/publisher.js").PublisherState} State */
@@ -21,19 +22,6 @@ const QUIET = new Set(["reconnected", "devices_changed", "bitrate_raised", "conn
   "source_ended", "track_ended"]);
 /** The second click of a double one is not meant for the button that has come in place of the first. */
 const DOUBLE = 500;
-
-/** @type {Record<State, [badge: string, kind: string, text: string, note: string]>} */
-const WORDS = {
-  idle: ["Not on air", "", "Not on air.", ""],
-  connecting: ["Connecting", "warn", "Connecting …", ""],
-  starting: ["Starting", "warn", "Connected — starting stream.", ""],
-  live: ["Live", "live", "You are live.", "good"],
-  reconnecting: ["Reconnecting", "warn", "The connection was lost. Reconnecting …", "warn"],
-  paused: ["Paused", "warn", "Paused.", "warn"],
-  ending: ["Ending", "warn", "Sending what is left …", ""],
-  ended: ["Ended", "", "The broadcast has ended.", ""],
-  failed: ["Failed", "bad", "The broadcast could not go on.", "bad"],
-};
 
 const preview = get("preview", HTMLVideoElement);
 const form = get("form", HTMLFormElement);
@@ -207,13 +195,13 @@ end.addEventListener("click", () => {
 
 /** @param {State} state @param {Problem | null} cause @param {number | null} retryIn */
 function turned(state, cause, retryIn) {
-  const [badge, kind, text, look] = WORDS[state] ?? [state, "", state, ""];
+  const [badge, kind, text, look] = publishing(state, began > 0);
   const shown = get("badge");
   say(shown, badge);
   shown.className = `badge ${kind}`;
   if (state === "live") began ||= Date.now();
   get("numbers").hidden = !began;
-  const said = cause && state !== "live" ? [cause.text, cause.advice] : [];
+  const said = cause && state !== "live" ? [cause.text, advised(cause.advice)].filter((each) => !text.startsWith(each)) : [];
   const again = retryIn && retryIn >= 1000 ? `Next try in ${Math.round(retryIn / 1000)} s.` : "";
   stateNote.className = `note ${look}`;
   stateNote.replaceChildren(make("strong", {}, text), ...[...said, again].filter(Boolean).map((each) => make("span", {}, each)));
@@ -262,8 +250,8 @@ function warn({ code, text, advice }) {
   if (QUIET.has(code)) return;
   const list_ = get("warnings");
   list_.querySelector(`[data-code="${CSS.escape(code)}"]`)?.remove();
-  const shown = make("li", { "data-code": code, class: "note warn" }, make("strong", {}, text),
-    ...(advice && !/^Nothing[.:;,]/.test(advice) ? [make("span", {}, advice)] : []));
+  const todo = advised(advice);
+  const shown = make("li", { "data-code": code, class: "note warn" }, make("strong", {}, text), ...(todo ? [make("span", {}, todo)] : []));
   list_.prepend(shown);
   while (list_.childElementCount > WARNINGS) list_.lastElementChild?.remove();
   setTimeout(() => shown.remove(), FADES);

@@ -199,7 +199,7 @@ const QUESTIONS = {
 /** @param {Action} action @param {Stream} stream */
 async function act(action, stream) {
   const { title, text, yes, method, path } = QUESTIONS[action];
-  if (yes && !(await sure(`${title} “${stream.name}”?`, text, yes))) return;
+  if (yes && !(await sure(`${title} “${stream.name}”?`, text, yes, method === "DELETE" || action === "stop"))) return;
   try {
     const told = await call(method, `v1/streams/${stream.name}${path}`);
     if (action === "reset-key") tellKey(told);
@@ -213,11 +213,12 @@ async function act(action, stream) {
   }
 }
 
-/** @param {string} title @param {string} text @param {string} yes @returns {Promise<boolean>} */
-function sure(title, text, yes) {
+/** @param {string} title @param {string} text @param {string} yes @param {boolean} final @returns {Promise<boolean>} */
+function sure(title, text, yes, final) {
   say(get("asking-title"), title);
   say(get("asking-text"), text);
   say(get("asking-yes"), yes);
+  get("asking-yes").className = final ? "stop" : "primary";
   asking.returnValue = "";
   asking.showModal();
   return new Promise((done) => {

@@ -177,7 +177,9 @@ export class StreamCard {
   #showPicture({ name, state, source, encoder }) {
     const pictures = source?.tracks.some((each) => each.kind === "video");
     say(this.noPicture, source?.tracks.length && !pictures ? "sound only" : "no picture yet");
-    const there = state === "live" && pictures && (!encoder || encoder.frames > 0);
+    // While the publisher is away there is the last one, for who comes only now.
+    const wanted = state === "live" || (state === "interrupted" && this.image.hidden);
+    const there = wanted && pictures && (!encoder || encoder.frames > 0);
     const now = Date.now();
     if (!there || now - this.pictured < PICTURE || document.hidden) return;
     this.pictured = now;

@@ -29,6 +29,8 @@ const full = get("full", HTMLButtonElement);
 const volume = get("volume", HTMLInputElement);
 const loud = get("loud", HTMLButtonElement);
 const warnings = get("warnings");
+/** What was seen last, while somebody pauses. */
+const still = get("still", HTMLCanvasElement);
 
 /** @type {Player | null} */
 let player = null;
@@ -87,6 +89,7 @@ let ends = 0;
 function turned(state, cause) {
   if (recorded) return;
   const shown = state === "playing";
+  if (state !== "connecting" && state !== "buffering") still.hidden = true;
   for (const control of [pause, mute, full]) control.disabled = !["playing", "buffering", "interrupted", "connecting"].includes(state);
   volume.disabled = mute.disabled;
   // The way out of it stays open.
@@ -218,13 +221,21 @@ pause.addEventListener("click", () => {
   paused = !paused;
   pause.textContent = paused ? "Play" : "Pause";
   if (paused) {
+    keepPicture();
     player?.stop();
     mark("");
-    curtain("Paused", "", { actions: [button("Play", () => { pause.click(); pause.focus(); })] });
+    curtain("Paused", "", { light: true, actions: [button("Play", () => { pause.click(); pause.focus(); })] });
   } else {
     player?.start();
   }
 });
+
+function keepPicture() {
+  still.hidden = !video.videoWidth;
+  still.width = video.videoWidth;
+  still.height = video.videoHeight;
+  if (!still.hidden) still.getContext("2d")?.drawImage(video, 0, 0);
+}
 
 full.addEventListener("click", () => {
   if (document.fullscreenElement) void document.exitFullscreen();
@@ -284,6 +295,10 @@ async function begin() {
       setTimeout(begin, RETRY);
     }
     return;
+  }
+  if (playback.title) {
+    document.title = `${playback.title} · ingestd`;
+    say(get("title"), playback.title);
   }
   ended = playback.state === "ended" || playback.state === "failed";
   player = new Player(video, { url: playback.watch, hls: playback.hls });

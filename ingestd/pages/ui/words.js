@@ -1,7 +1,8 @@
-// What the API tells, in words.
+// What the API and the library tell, in words.
 import { size } from "./dom.js";
 
 /** @typedef {import("./api.js").Happening} Happening */
+/** @typedef {import("../lib/publisher.js").PublisherState} PublisherState */
 /** @typedef {"good" | "warn" | "bad" | "live" | ""} Kind */
 
 /** @type {Record<string, [string, Kind]>} */
@@ -84,4 +85,31 @@ const CODECS = /** @type {Record<string, string>} */ ({
 export function track({ kind, codec, width, height }) {
   const name = CODECS[codec] ?? codec.toUpperCase();
   return kind === "video" && width && height ? `${width}×${height} ${name}` : name;
+}
+
+/** @type {Record<PublisherState, [badge: string, kind: Kind, text: string, look: Kind]>} */
+const PUBLISHING = {
+  idle: ["Not on air", "", "Not on air.", ""],
+  connecting: ["Connecting", "warn", "Connecting …", ""],
+  starting: ["Starting", "warn", "Connected — starting stream.", ""],
+  live: ["Live", "live", "You are live.", "good"],
+  reconnecting: ["Reconnecting", "warn", "The connection was lost. Reconnecting …", "warn"],
+  paused: ["Paused", "warn", "Paused.", "warn"],
+  ending: ["Ending", "warn", "Sending what is left …", ""],
+  ended: ["Ended", "", "The broadcast has ended.", ""],
+  failed: ["Failed", "bad", "The broadcast could not go on.", "bad"],
+};
+
+/** @param {PublisherState} state @param {boolean} begun whether it has been live */
+export function publishing(state, begun) {
+  const [badge, kind, text, look] = PUBLISHING[state] ?? [state, "", state, ""];
+  return [badge, kind, state === "failed" && !begun ? "The broadcast could not begin." : text, look];
+}
+
+/**
+ * What to do, of an advice: where it is nothing, why.
+ * @param {string} advice
+ */
+export function advised(advice) {
+  return advice.replace(/^Nothing(?:\.|[:;,] (.))/, (...found) => (found[1] ?? "").toUpperCase());
 }
