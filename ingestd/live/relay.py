@@ -54,6 +54,8 @@ class Relay:
 
     def add(self, viewer: Viewer) -> None:
         """Let *viewer* begin, or tell it that there is nothing yet."""
+        stream = self.streams.directory.get(self.stream)
+        viewer.life = stream.life if stream is not None else ""
         self.viewers.add(viewer)
         viewer.attach(self.ring)
         viewer.pump()
@@ -174,9 +176,11 @@ class Relay:
         return {"type": "waiting", "state": state.value}
 
     def _check_open(self) -> None:
-        """End all viewers if nobody may watch the stream any more."""
+        """End those viewers who may not watch the stream any more."""
         stream = self.streams.directory.get(self.stream)
-        if stream is None:
-            self.close(NO_SUCH_STREAM, "the stream was deleted")
-        elif not stream.enabled:
-            self.close(DISABLED, "this stream is disabled")
+        for viewer in tuple(self.viewers):
+            # Another stream may have its name by now, and is none of theirs.
+            if stream is None or stream.life != viewer.life:
+                viewer.end(NO_SUCH_STREAM, "the stream was deleted")
+            elif not stream.enabled:
+                viewer.end(DISABLED, "this stream is disabled")

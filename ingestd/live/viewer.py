@@ -131,6 +131,8 @@ class Viewer:
     closing: tuple[int, str] | None = None
     lost: bool = False
     over: bool = False
+    #: That of the stream which it came for (`Stream.life`).
+    life: str = ""
     init: Init | None = None
     begun: trio.Event = field(factory=trio.Event)
     _ring: Ring | None = None

@@ -70,7 +70,7 @@ class Running:
         self.events.tell(what, "cam")
 
 
-STREAMS = {"cam": SimpleNamespace(enabled=True), "off": SimpleNamespace(enabled=False)}
+STREAMS = {"cam": SimpleNamespace(enabled=True, life="1"), "off": SimpleNamespace(enabled=False, life="1")}
 
 
 @asynccontextmanager
@@ -163,6 +163,27 @@ async def test_the_end_is_told_and_the_next_session_begins_by_itself() -> None:
                     pass
             assert told == {"type": "ended", "cause": cause, "recording": None}
             assert (await viewer.frames(1))[0][1] == {"type": "waiting", "state": "ended"}
+
+
+async def test_another_stream_of_the_same_name_is_not_for_those_who_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A live stream that is deleted, and made again before its viewers have seen the end."""
+    async with audience() as (made, running):
+        session = running.begin("S1")
+        session.frames.publish(key=True)
+        async with watching(made) as old:
+            while old.viewer.waits:
+                await trio.lowlevel.checkpoint()
+            running.tell("stream.deleted")
+            monkeypatch.setitem(STREAMS, "cam", SimpleNamespace(enabled=True, life="2"))
+            async with watching(made) as new:
+                session.end()
+                with trio.fail_after(20):
+                    while old.viewer.closing is None:
+                        await trio.lowlevel.checkpoint()
+                assert old.viewer.closing == (4404, "the stream was deleted")
+                assert new.viewer.closing is None
 
 
 async def test_a_session_that_has_no_media_any_more_is_not_shown() -> None:

@@ -128,3 +128,42 @@ def test_what_keeps_a_browser_from_broadcasting_is_said(
 def test_a_stream_that_is_none_is_said_to_be_none(running: Daemon, browser: Browser) -> None:
     with visitor(browser, f"http://{running.control}") as who:
         seen(who, "/watch/nobody", "There is no such stream")
+
+
+def test_a_page_that_nobody_sees_holds_no_connection(running: Daemon, browser: Browser) -> None:
+    """Browsers allow six of them a host: the seventh tab would not load. What was missed comes afterwards."""
+    counted = """globalThis.followed = [];
+    globalThis.EventSource = class extends EventSource {
+      constructor(url) { super(url); followed.push(this); }
+    };
+    globalThis.unseen = false;
+    Object.defineProperty(document, 'hidden', { get: () => unseen });
+    globalThis.look = (away) => { unseen = away; document.dispatchEvent(new Event('visibilitychange')); };"""
+    with visitor(browser, f"http://{running.control}") as who:
+        who.context.add_init_script(counted)
+        who.context.clock.install()
+        page = seen(who, "/", PAGES["/"])
+        expect(page.get_by_role("article", name="cam")).to_be_visible()
+        expect(page.locator("#summary")).to_contain_text("Nothing on air")
+
+        def connections() -> list[str]:
+            page.wait_for_timeout(200)
+            states = ["connecting", "open", "closed"]
+            return [states[each] for each in page.evaluate("followed.map((each) => each.readyState)")]
+
+        while connections() != ["open"]:
+            pass
+        page.evaluate("look(true)")
+        who.context.clock.run_for(9_000)
+        page.evaluate("look(false)")
+        who.context.clock.run_for(9_000)
+        assert connections() == ["open"]
+        page.evaluate("look(true)")
+        who.context.clock.run_for(11_000)
+        assert connections() == ["closed"]
+        page.request.post(f"{who.base}/v1/streams/cam/disable")
+        page.evaluate("look(false)")
+        expect(page.get_by_role("article", name="cam")).to_contain_text("Disabled")
+        assert connections() == ["closed", "open"]
+        page.request.post(f"{who.base}/v1/streams/cam/enable")
+        assert who.complaints == []

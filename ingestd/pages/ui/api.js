@@ -174,8 +174,12 @@ const TYPES = [
   "recording.ready", "recording.removed",
 ];
 
+/** A page that nobody sees for so long lets go of its connection: browsers allow six a host, for all tabs. */
+const UNSEEN = 10_000;
+
 /**
- * Follow what happens, until the page is left: the last *last* events, then each as it comes.
+ * Follow what happens, until the page is left: the last *last* events, then each as it comes. While nobody
+ * sees the page it may be let go of; what was missed comes when it is looked at again.
  * @param {number} last
  * @param {(event: Happening) => void} happened
  * @param {(state: "open" | "lost" | "reset") => void} stands *reset*: events were lost, look at everything again
@@ -186,7 +190,10 @@ export function follow(last, happened, stands) {
   let place = "";
   /** @type {number | undefined} */
   let timer;
+  /** @type {number | undefined} */
+  let unseen;
   const begin = () => {
+    clearTimeout(timer);
     source = new EventSource(new URL(`v1/events?${place ? `after=${place}` : `last=${last}`}`, base));
     source.onopen = () => stands("open");
     source.onerror = () => {
@@ -208,6 +215,13 @@ export function follow(last, happened, stands) {
     } catch { /* it is not there yet, or leads to the sign-in */ }
     begin();
   };
+  const leave = () => { clearTimeout(timer); source.close(); };
   begin();
-  stay.signal.addEventListener("abort", () => { clearTimeout(timer); source.close(); });
+  const seen = () => {
+    clearTimeout(unseen);
+    if (document.hidden) unseen = setTimeout(leave, UNSEEN);
+    else if (source.readyState === EventSource.CLOSED) begin();
+  };
+  document.addEventListener("visibilitychange", seen, { signal: stay.signal });
+  stay.signal.addEventListener("abort", () => { clearTimeout(unseen); leave(); });
 }

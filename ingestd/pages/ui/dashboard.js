@@ -83,12 +83,25 @@ let loaded = 0;
 /** @param {string} more of the query @returns {Promise<{ streams: Stream[], next: string | null }>} what is looked for */
 const ask = (more = "") => call("GET", `v1/streams?limit=${PAGE}&q=${encodeURIComponent(find.value)}${more}`);
 
+/** @returns {Promise<Stream[]>} what is on air, however much that is */
+async function askOnAir() {
+  /** @type {Stream[]} */
+  const found = [];
+  for (let cursor = "", done = false; !done;) {
+    const told = await ask(`${ON_AIR}${cursor}`);
+    found.push(...told.streams);
+    cursor = `&cursor=${encodeURIComponent(told.next ?? "")}`;
+    done = !told.next;
+  }
+  return found;
+}
+
 /** All streams, from the beginning. */
 async function load() {
   const number = ++loads;
   const since = daemonNow() - CLOCKS;
   // What is on air is shown wherever it is in the list.
-  const [{ streams: onAir }, told] = await Promise.all([ask(ON_AIR), ask()]);
+  const [onAir, told] = await Promise.all([askOnAir(), ask()]);
   // Who types on has asked for others meanwhile.
   if (number !== loads) return;
   /** @type {Stream[]} */
@@ -118,16 +131,16 @@ async function measure() {
   const before = [...cards.values()].filter((card) => isOnAir(card.stream));
   if (document.hidden || !before.length) return;
   const number = loads;
-  const told = await ask(ON_AIR);
+  const onAir = await askOnAir();
   if (number !== loads) return;
   const now = performance.now();
-  for (const stream of told.streams) {
+  for (const stream of onAir) {
     show(stream);
     cards.get(stream.name)?.measure(now);
   }
-  const names = new Set(told.streams.map((stream) => stream.name));
+  const names = new Set(onAir.map((stream) => stream.name));
   for (const card of before) {
-    if (!names.has(card.stream.name) && !told.next) await look(card.stream.name);
+    if (!names.has(card.stream.name)) await look(card.stream.name);
   }
   trouble.replaceChildren();
   count();
