@@ -1,4 +1,4 @@
-"""``/docs`` in a browser: it can be used by keyboard, on a phone, with a token, and in the dark."""
+"""``/docs`` in a browser: by keyboard, on a phone, in the dark, with a token, and signed in."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Locator, expect
 
+from tests.auth.serving import TOKENS, give
 from tests.support.browser import Page, open_chromium
 from tests.support.daemon import Daemon, daemon
+from tests.support.visitor import chromium, visitor
 
 PATH = "document.querySelector('details[data-words^=\"get /v1/streams list\"]')"
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with daemon(tmp_path_factory.mktemp("daemon"), '[[sinks]]\ntype = "hls"\n') as made:
+    """A daemon that asks for tokens."""
+    directory = tmp_path_factory.mktemp("daemon")
+    give(directory, "somebody", "read")
+    with daemon(directory, '[[sinks]]\ntype = "hls"\n', config=TOKENS) as made:
         yield made
 
 
@@ -28,15 +34,22 @@ async def opened(page: Page, running: Daemon) -> None:
 
 
 async def test_an_operation_can_be_tried(running: Daemon) -> None:
-    """Opening it, sending, and reading the answer; the command shows no token."""
+    """Finding and opening it, sending, and reading the answer; the command shows no token."""
+    token = give(running.directory, "reader", "read")
     async with open_chromium() as browser:
         page = await browser.new_page()
         await opened(page, running)
         count = await page.evaluate("document.querySelectorAll('details').length")
         assert count > 30
-        await page.evaluate("document.getElementById('token').value = 'my-secret-token'")
+        await page.evaluate(
+            "{ const find = document.getElementById('find'); find.value = 'LIST streams';"
+            " find.dispatchEvent(new Event('input')); }"
+        )
+        shown = "document.querySelectorAll('details:not([hidden])').length"
+        assert 0 < await page.evaluate(shown) < count
+        await page.evaluate(f"document.getElementById('token').value = '{token}'")
         await page.evaluate(f"{PATH}.querySelector('summary').click()")
-        await page.evaluate(f"{PATH}.querySelector('button.send').click()")
+        await page.evaluate(f"{PATH}.querySelector('button[type=submit]').click()")
         answer = await page.evaluate(
             "new Promise(done => { const look = () => {"
             f" const shown = {PATH}.querySelector('.inside pre + h3 ~ div pre');"
@@ -45,8 +58,46 @@ async def test_an_operation_can_be_tried(running: Daemon) -> None:
         )
         assert '"name": "cam"' in answer
         command = await page.evaluate(f"{PATH}.querySelector('pre').textContent")
-        assert command.startswith("curl -H")
-        assert "my-secret-token" not in command
+        assert command.startswith('curl -H "Authorization: Bearer $TOKEN"')
+        assert token not in command
+
+
+def test_who_is_signed_in_types_no_token(running: Daemon) -> None:
+    """A write passes by cookie; curl has none, so its command shows a token where one is needed."""
+    token = give(running.directory, "ann", "admin")
+    bearer = '-H "Authorization: Bearer $TOKEN"'
+    base = f"http://{running.control}"
+    with chromium() as browser, visitor(browser, base) as ann:
+        page = ann.open("/docs")
+        page.get_by_role("link", name="Sign in").click()
+        expect(page).to_have_url(f"{base}/login#next=%2Fdocs")
+        page.get_by_label("Token").fill(token)
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{base}/docs")
+        expect(page.locator("#who")).to_have_text("ann")
+
+        def opened(words: str) -> Locator:
+            found = page.locator(f'details[data-words^="{words} "]')
+            found.locator("summary").click()
+            return found
+
+        def answered(asked: Locator, status: str) -> str:
+            asked.get_by_role("button", name="Send").click()
+            expect(asked.get_by_role("status")).to_contain_text(status)
+            return asked.locator("pre").first.inner_text()
+
+        change = opened("patch /v1/streams/{name}")
+        change.get_by_label("name *").fill("cam")
+        change.get_by_label("Body, JSON").fill('{"title": "The hall"}')
+        assert bearer in answered(change, "200")
+        expect(change.locator("pre").last).to_contain_text('"title": "The hall"')
+        assert answered(opened("get /v1/about"), "200") == f"curl '{base}/v1/about'"
+        # Whoever signs out by an operation is nobody to the page, too.
+        answered(opened("delete /v1/session"), "204")
+        expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+        expect(page.locator("#who")).to_be_empty()
+        assert ann.complaints == []
+        assert bearer not in answered(change, "401")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

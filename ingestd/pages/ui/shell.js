@@ -12,23 +12,19 @@ import { get, say } from "./dom.js";
  */
 export async function enter({ needed = false } = {}) {
   const daemon = await about();
-  if (daemon.tokens && !daemon.signed_in) {
-    if (needed) {
-      toLogin();
-      return new Promise(() => {});
-    }
-    const link = get("sign-in", HTMLAnchorElement);
-    link.hidden = false;
-    link.onclick = (event) => { event.preventDefault(); toLogin(); };
-    return { daemon, me: null };
+  const stranger = daemon.tokens && !daemon.signed_in;
+  if (stranger && needed) {
+    toLogin();
+    return new Promise(() => {});
   }
-  const me = await who();
-  if (daemon.signed_in) {
-    say(get("who"), me.name);
-    const button = get("sign-out", HTMLButtonElement);
-    button.hidden = false;
-    button.onclick = () => { void signOut(); };
-  }
+  const me = stranger ? null : await who();
+  const link = get("sign-in", HTMLAnchorElement);
+  link.hidden = !stranger;
+  link.onclick = (event) => { event.preventDefault(); toLogin(); };
+  const button = get("sign-out", HTMLButtonElement);
+  button.hidden = !daemon.signed_in;
+  button.onclick = () => { void signOut(); };
+  say(get("who"), daemon.signed_in && me ? me.name : "");
   return { daemon, me };
 }
 
