@@ -97,33 +97,38 @@ def behind(folder: Path, container: str = "ts", window: str = "0s") -> Iterator[
 
 async def test_all_of_it_goes_through_nginx(tmp_path: Path) -> None:
     """At the addresses that /v1/playback tells: the WebSocket, the body and the playlist."""
-    chunks, times = capture(VP8).chunks(), capture(VP8).times()
-    whole, _ = decoded(tmp_path / "sent", b"".join(chunks))
     with behind(tmp_path) as (running, address):
-        told = (await acall(address, "GET", "/v1/playback/cam")).json
-        assert {urlsplit(told[each]).netloc for each in ("watch", "media", "hls", "page")} == {address}
-        body = await connected(address, source="127.0.0.2")
-        async with body.stream, watching(urlsplit(told["watch"]).netloc) as watcher:
-            await watcher.until_told("waiting")
-            path = urlsplit(told["media"]).path
-            await body.send(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
-            code, _ = await publish(f"ws://{address}/stream/live/cam-key", chunks, at=[t / 4 for t in times])
-            assert code == 1000
-            assert await body.status() == 200
-            await watcher.until_told("ended")
-            assert await body.end() == "closed"
-        assert decoded(tmp_path / "watched", watcher.parts[0].data) == (whole, "")
-        assert decoded(tmp_path / "body", bytes(body._buffer)) == (whole, "")
-        assert "127.0.0.2" in {event["remote"] for event in running.events("viewer_joined")}
-        # Also a viewer that is gone is gone here.
-        await running.wait_until(lambda status: status["viewers"] == 0)
-        # /stream/create is the API's, not the ingest listener's.
-        made = await acall(address, "POST", "/stream/create", {"pipeline": "test"})
-        assert made.status == 200, made.body
-        assert json.loads(made.body)["ingestUrl"].startswith(f"ws://{address}/stream/live/")
-        assert (await acall(address, "GET", "/healthz")).status == 200
+        await goes_through(tmp_path, running, address)
         logs = "".join(path.read_text() for path in (tmp_path / "nginx").glob("*.log"))
         assert "cam-key" not in logs
+
+
+async def goes_through(tmp_path: Path, running: Daemon, address: str) -> None:
+    """Publish, watch and make a stream at *address*, a proxy before *running*."""
+    chunks, times = capture(VP8).chunks(), capture(VP8).times()
+    whole, _ = decoded(tmp_path / "sent", b"".join(chunks))
+    told = (await acall(address, "GET", "/v1/playback/cam")).json
+    assert {urlsplit(told[each]).netloc for each in ("watch", "media", "hls", "page")} == {address}
+    body = await connected(address, source="127.0.0.2")
+    async with body.stream, watching(urlsplit(told["watch"]).netloc) as watcher:
+        await watcher.until_told("waiting")
+        path = urlsplit(told["media"]).path
+        await body.send(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+        code, _ = await publish(f"ws://{address}/stream/live/cam-key", chunks, at=[t / 4 for t in times])
+        assert code == 1000
+        assert await body.status() == 200
+        await watcher.until_told("ended")
+        assert await body.end() == "closed"
+    assert decoded(tmp_path / "watched", watcher.parts[0].data) == (whole, "")
+    assert decoded(tmp_path / "body", bytes(body._buffer)) == (whole, "")
+    assert "127.0.0.2" in {event["remote"] for event in running.events("viewer_joined")}
+    # Also a viewer that is gone is gone here.
+    await running.wait_until(lambda status: status["viewers"] == 0)
+    # /stream/create is the API's, not the ingest listener's.
+    made = await acall(address, "POST", "/stream/create", {"pipeline": "test"})
+    assert made.status == 200, made.body
+    assert json.loads(made.body)["ingestUrl"].startswith(f"ws://{address}/stream/live/")
+    assert (await acall(address, "GET", "/healthz")).status == 200
 
 
 @pytest.mark.parametrize("container", ["ts", pytest.param("fmp4", marks=pytest.mark.full)])

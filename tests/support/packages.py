@@ -29,7 +29,7 @@ PROGRAMS = {
     "tsc": "node-typescript",
 }
 #: Of tests that are marked ``full``.
-FULL_PROGRAMS = {"firefox-esr": "firefox-esr"}
+FULL_PROGRAMS = {"firefox-esr": "firefox-esr", "haproxy": "haproxy"}
 MODULES = {"ngx_rtmp_module.so": "libnginx-mod-rtmp", "ngx_stream_module.so": "libnginx-mod-stream"}
 #: What a binary in a wheel is linked with: the browser driver's Node.
 LIBRARIES = {"libatomic.so.1": "libatomic1"}
