@@ -52,7 +52,7 @@ def test_nobody_has_to_reload(tmp_path: Path, browser: Browser) -> None:
             first = bob.open("/watch/cam")
             expect(first.locator("#curtain-title")).to_have_text("Waiting for the broadcaster")
             studio = ann.open("/broadcast")
-            studio.get_by_label("Quality").select_option("480")
+            studio.get_by_label("Quality").select_option("360")
             go_live(studio, "cam-key")
             goes_on(first)
             late = cid.open("/watch/cam")

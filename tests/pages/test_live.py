@@ -104,6 +104,9 @@ def test_one_browser_broadcasts_and_another_watches(running: Daemon, browser: Br
         watch.keyboard.press("k")
         expect(watch.locator("#badge")).to_have_text("Live", timeout=LONG)
         expect(watch.locator("#still")).to_be_hidden()
+        # Another size is what is recorded, not only what the preview is scaled to.
+        studio.get_by_label("Quality").select_option("360")
+        expect(watch.locator("#technical")).to_contain_text("640×360", timeout=LONG)
         well(ann, studio)
         well(bob, watch)
 

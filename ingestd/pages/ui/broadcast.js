@@ -10,7 +10,7 @@ import { advised, publishing } from "./words.js";
 /** @typedef {import("../lib/advice.js").Problem} Problem */
 /** @typedef {import("../lib/publisher.js").PublisherState} State */
 
-const BITRATES = /** @type {Record<string, number>} */ ({ 480: 1_000_000, 720: 2_500_000, 1080: 4_500_000 });
+const BITRATES = /** @type {Record<string, number>} */ ({ 360: 800_000, 720: 2_500_000, 1080: 4_500_000 });
 /** A warning that does not come again goes after so many milliseconds. */
 const FADES = 30_000;
 const WARNINGS = 4;
@@ -107,8 +107,7 @@ mute.addEventListener("click", () => {
   mute.textContent = sources.muted ? "Unmute" : "Mute";
 });
 quality.addEventListener("change", async () => {
-  sources.height = Number(quality.value);
-  if (sources.stream && !sources.sharing) await choose();
+  await sources.resize(Number(quality.value));
   await publisher?.setBitrate(BITRATES[quality.value]);
 });
 

@@ -3,7 +3,11 @@ import { explainMediaError, getMedia } from "../lib/ingestd.js";
 
 /** @typedef {import("../lib/advice.js").Problem} Problem */
 
-const RATES = /** @type {const} */ ({ 480: [854, 480], 720: [1280, 720], 1080: [1920, 1080] });
+/**
+ * Sizes that cameras have, or that are cut out of one. What a camera has not, Chromium scales for the preview
+ * and records unscaled.
+ */
+const SIZES = /** @type {const} */ ({ 360: [640, 360], 720: [1280, 720], 1080: [1920, 1080] });
 
 /** Camera, screen and microphone of this browser. `changed` is called with each new stream to send; null: there is none. */
 export class Sources {
@@ -56,8 +60,7 @@ export class Sources {
   open(which) {
     return this.#next(async () => {
       const { camera, microphone } = which ?? this.chosen;
-      const [width, height] = RATES[/** @type {keyof typeof RATES} */ (this.height)] ?? RATES[720];
-      const video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 }, ...exactly(camera) };
+      const video = { ...this.#size, ...exactly(camera) };
       const audio = { ...exactly(microphone) };
       const wanted = [{ video, audio }, { video }, { audio }];
       const before = this.#camera;
@@ -79,6 +82,23 @@ export class Sources {
       await this.#compose();
       stop(before);
     });
+  }
+
+  /**
+   * Have the camera's pictures in another size. Taken a second time, a camera that is on would keep its own.
+   * @param {number} height
+   */
+  resize(height) {
+    this.height = height;
+    return this.#next(async () => {
+      const [track] = alive(this.#camera?.getVideoTracks());
+      await track?.applyConstraints(this.#size).catch((error) => this.failed(explainMediaError(error)));
+    });
+  }
+
+  get #size() {
+    const [width, height] = SIZES[/** @type {keyof typeof SIZES} */ (this.height)] ?? SIZES[720];
+    return { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 } };
   }
 
   /** Share the screen in place of the camera, until it ends. */
