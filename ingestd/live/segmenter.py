@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from ingestd.errors import IngestdError, UnsupportedMedia
 from ingestd.live.batch import Batch, Configuration
 from ingestd.live.hub import Hub
 from ingestd.live.ring import Init, Message
-from ingestd.media.colour import stated
 from ingestd.media.frames import NS_PER_MS, Frame, Track
 from ingestd.media.mp4_mux import Mp4Muxer
 from ingestd.media.mp4_records import mime
@@ -97,8 +96,6 @@ class Segmenter:
 def _muxer(tracks: Sequence[Track]) -> tuple[str, Muxer | Mp4Muxer]:
     """The container that players take *tracks* in. Raises `UnsupportedMedia`."""
     if {track.codec for track in tracks} <= WEBM_CODECS:
-        # Chromium records a camera as VP8 without a word on colours, and its player takes that for HDTV's.
-        told = [evolve(track, colour=stated(track.codec, track.colour)) for track in tracks]
         # Firefox takes each Cluster for a new segment, of which it drops what comes before a keyframe.
-        return "webm", Muxer(told, open_clusters=True)
+        return "webm", Muxer(tracks, open_clusters=True)
     return "mp4", Mp4Muxer(tracks)

@@ -1,7 +1,8 @@
 """One shape for each codec, whatever the source: what muxers and FFmpeg's stream copy rely on.
 
 Chromium's H.264 comes as Annex B with parameter sets in band and no CodecPrivate. MP4, FLV and
-other Matroska readers need avcC and length-prefixed NAL units.
+other Matroska readers need avcC and length-prefixed NAL units. A camera's VP8 comes from there without a
+word on its colours, and players take a picture of 720 lines or more for HDTV's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from attrs import evolve
 
+from ingestd.media.colour import stated
 from ingestd.media.frames import Frame, Track
 from ingestd.media.h264 import PPS, SPS, build_avcc, join_prefixed, nal_type, parse_sps, split_annexb
 
@@ -38,10 +40,10 @@ class Normaliser(Protocol):
 
 
 def normalise(track: Track) -> Normaliser:
-    """Return the normaliser for *track*: Annex B H.264 is rewritten, all else passes through."""
+    """Return the normaliser for *track*: rewrites Annex B H.264, says VP8's colours, leaves all else."""
     if track.codec == "h264" and not track.private:
         return AnnexBNormaliser(track)
-    return PassThrough(track)
+    return PassThrough(evolve(track, colour=stated(track.codec, track.colour)))
 
 
 class PassThrough:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.media.colour import Colour, parse
 from ingestd.media.frames import Frame, Kind, Track
 from ingestd.media.h264 import (
     IDR,
@@ -214,15 +215,23 @@ def test_frames_before_the_first_parameter_sets_are_dropped() -> None:
     "track",
     [
         Track(number=1, kind=Kind.VIDEO, codec="h264", private=b"\1avcC"),
-        Track(number=1, kind=Kind.VIDEO, codec="vp8"),
+        Track(number=1, kind=Kind.VIDEO, codec="vp9"),
+        Track(number=1, kind=Kind.VIDEO, codec="vp8", colour=b"\x55\xb9\x81\x02"),
         Track(number=2, kind=Kind.AUDIO, codec="opus"),
     ],
-    ids=["avcC", "vp8", "opus"],
+    ids=["avcC", "vp9", "vp8", "opus"],
 )
 def test_other_tracks_pass_through(track: Track) -> None:
     """A track in its usual shape, and its very frames, are handed on."""
     normaliser = normalise(track)
     frame = Frame(track.number, 0, True, b"payload")
     assert normaliser.push(frame) == (None, frame)
-    assert normaliser.track is track
+    assert normaliser.track == track
     assert normaliser.dropped == 0
+
+
+def test_colours_of_vp8_are_said() -> None:
+    """BT.601's, which no frame of it can say, where the container does not either."""
+    track = normalise(Track(number=1, kind=Kind.VIDEO, codec="vp8")).track
+    assert track is not None
+    assert parse(track.colour) == Colour(primaries=6, transfer=6, matrix=6)
