@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ingestd.media.colour import Colour, parse, stated
+from ingestd.media.frames import Kind, Track
+from ingestd.media.normalise import normalise
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,10 @@ def test_vp8_is_bt601_unless_its_container_says_otherwise() -> None:
 @pytest.mark.parametrize("codec", ["vp9", "av1", "h264"])
 def test_codecs_that_say_it_in_their_frames_are_left_alone(codec: str) -> None:
     assert stated(codec, b"") == b""
+
+
+def test_colours_of_vp8_are_said() -> None:
+    """BT.601's, which no frame of it can say, where the container does not either."""
+    track = normalise(Track(number=1, kind=Kind.VIDEO, codec="vp8")).track
+    assert track is not None
+    assert parse(track.colour) == Colour(primaries=6, transfer=6, matrix=6)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.media.colour import Colour, parse
 from ingestd.media.frames import Frame, Kind, Track
 from ingestd.media.h264 import (
     IDR,
@@ -228,10 +227,3 @@ def test_other_tracks_pass_through(track: Track) -> None:
     assert normaliser.push(frame) == (None, frame)
     assert normaliser.track == track
     assert normaliser.dropped == 0
-
-
-def test_colours_of_vp8_are_said() -> None:
-    """BT.601's, which no frame of it can say, where the container does not either."""
-    track = normalise(Track(number=1, kind=Kind.VIDEO, codec="vp8")).track
-    assert track is not None
-    assert parse(track.colour) == Colour(primaries=6, transfer=6, matrix=6)
