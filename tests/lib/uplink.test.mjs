@@ -11,8 +11,10 @@ const HELLO = { type: "hello", stream: "cam", session: "one", token: "secret", n
 
 /** The network: what was opened, and what was said on it. */
 class FakeSocket {
+  static CONNECTING = 0;
   static OPEN = 1;
   static all = [];
+  readyState = 1;
   bufferedAmount = 0;
   said = [];
 
@@ -201,6 +203,20 @@ test("begins anew when the session is not known any more, and in a session of an
   socket().end(1006);
   (await again(4)).tell({ ...HELLO, session: "two", next: 40, recorder: 7, resumed: true });
   assert.deepEqual(publisher.events.at(-1), ["begin", 8]);
+});
+
+test("a session that is over is followed by another at once, however long the server was away", async () => {
+  const publisher = uplink();
+  socket().open().tell(HELLO);
+  for (let attempt = 0; attempt < 6; attempt++) {
+    socket().end(1006);
+    listeners.get("online")();
+  }
+  socket().open().end(4404);
+  assert.deepEqual([publisher.events.at(-1)[1].code, publisher.events.at(-1)[2]], ["session_over", 0]);
+  assert.equal((await again(8)).said[0].resume, undefined);
+  socket().end(4404); // which would be odd
+  assert.ok(publisher.events.at(-1)[2] >= 750);
 });
 
 test("a page that was reloaded goes on with the session, with a recorder of its own", () => {

@@ -104,7 +104,7 @@ const WORDS = {
   connection_lost: ["The connection was lost.", "Nothing: it is made again, and goes on where it stopped."],
   reconnected: ["The connection is back.", "Nothing."],
   bad_address: ["The address is no WebSocket address.", "Give it as ws:// or wss://."],
-  chunks_lost: ["Some of what was recorded could not be sent.", "The recording has a gap there."],
+  chunks_lost: ["Some of what was recorded could not be sent.", "It is missing in the recording."],
   unacknowledged: [
     "The end was not acknowledged in time.",
     "The last seconds may be missing in the recording.",

@@ -248,6 +248,8 @@ export class Uplink {
     if (close === 1000) return this.#end(why);
     if (then === "stop") return this.#fail(why);
     if (then === "anew") {
+      // It has answered: the next attempt is another one, and what happens until then is lost.
+      if (this.#resume && close !== 4500) this.#backoff.reset();
       this.#resume = null;
       this.#save();
     }
