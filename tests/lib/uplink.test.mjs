@@ -266,6 +266,26 @@ test("tries again when its own last connection is still in its place", async () 
   assert.ok(wait >= 750, String(wait));
 });
 
+test("who begins again right after the end waits for the last session to be finished; who has failed does not", () => {
+  for (const end of [publisher => publisher.uplink.end(), () => {}]) {
+    end(uplink());
+    socket().open().tell(HELLO).end(1000);
+    const another = uplink({ key: "another" });
+    socket().open().end(4409);
+    assert.equal(another.events.at(-1)[0], "failed");
+    const publisher = uplink();
+    socket().open().end(4409, "still being finished");
+    const [event, why, wait] = publisher.events.at(-1);
+    assert.deepEqual([event, why.code, wait >= 750], ["lost", "already_live", true]);
+    listeners.get("online")();
+    socket().open().tell(HELLO).end(4412);
+    assert.equal(publisher.events.at(-1)[0], "failed");
+    const late = uplink();
+    socket().open().end(4409);
+    assert.equal(late.events.at(-1)[0], "failed");
+  }
+});
+
 test("the event `online` ends a wait", () => {
   const publisher = uplink();
   socket().end(1006);

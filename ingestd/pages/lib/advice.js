@@ -131,7 +131,7 @@ const WORDS = {
     "Somebody else publishes this stream.",
     "Stop the other publisher, or wait until it is noticed as gone; then start again.",
   ],
-  taken_over: ["Another publisher has taken the stream over.", "Start again to take it back."],
+  taken_over: ["Another publisher has taken the stream over.", "Stop the other one, then start again."],
   media_refused: ["The server cannot read what this browser records.", "Choose another format."],
   disabled: ["The stream is disabled on the server.", "Enable it, then start again."],
   limit_reached: [

@@ -243,6 +243,7 @@ export class Publisher extends Emitter {
     if (run.recording) run.recording.next = number;
     if (run.pressure.state === "full") run.pressure.reset();
     run.silent = null; // the server has been told, or it is another session
+    run.acknowledged = 0; // nothing of what begins here
     this.#renew(run, { discard: true });
   }
 
