@@ -55,29 +55,34 @@ export class Sources {
    */
   open(which) {
     return this.#next(async () => {
-      const { camera, microphone } = which ?? this.chosen;
+      const used = this.chosen;
+      const { camera, microphone } = which ?? used;
       const [width, height] = RATES[/** @type {keyof typeof RATES} */ (this.height)] ?? RATES[720];
-      const video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 }, ...exactly(camera) };
+      const picture = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 } };
+      const video = { ...picture, ...exactly(camera) };
       const audio = { ...exactly(microphone) };
       const wanted = [{ video, audio }, { video }, { audio }];
       const before = this.#camera;
-      try {
-        this.#camera = await first(wanted).catch((error) => {
-          if (!before) throw error;
-          // Some systems give a device to one taker only: the old one is let go of first.
-          stop(before);
-          return first(wanted);
-        });
-      } catch (error) {
-        this.#camera = null;
-        await this.#compose();
-        this.failed(explainMediaError(error));
-        return;
+      let { taken, refused } = await attempt(first(wanted));
+      if (refused && (used.camera || used.microphone)) {
+        // What there is goes on.
+        if (refused.code !== "device_busy") return this.failed(refused);
+        // Some systems give a device to one taker only: the old one is let go of first, and taken back if that was of no use.
+        stop(before);
+        ({ taken, refused } = await attempt(first(wanted)));
+        if (refused) {
+          ({ taken } = await attempt(getMedia({
+            video: used.camera ? { ...picture, ...exactly(used.camera) } : false,
+            audio: used.microphone ? exactly(used.microphone) : false,
+          })));
+        }
       }
-      for (const track of this.#camera.getTracks()) track.addEventListener("ended", () => this.#lost(track));
+      this.#camera = taken;
+      for (const track of taken?.getTracks() ?? []) track.addEventListener("ended", () => this.#lost(track));
       this.muted = this.#muted;
       await this.#compose();
       stop(before);
+      if (refused) this.failed(refused);
     });
   }
 
@@ -130,8 +135,10 @@ export class Sources {
     void this.#next(async () => {
       if (!this.#camera?.getTracks().includes(track)) return;
       await this.#compose();
-      const what = track.kind === "video" ? "camera" : "microphone";
-      this.failed({ code: "device_gone", text: `The ${what} has gone. (${track.label})`, advice: "Connect it again, and choose it." });
+      const gone = this.#camera.getTracks().filter(({ readyState }) => readyState === "ended");
+      const what = gone.map(({ kind }) => (kind === "video" ? "camera" : "microphone")).join(" and the ");
+      const text = `The ${what} ${gone.length > 1 ? "have" : "has"} gone. (${gone.map(({ label }) => label).join(", ")})`;
+      this.failed({ code: "device_gone", text, advice: "Connect it again, or allow it again in the address bar; then choose it." });
     });
   }
 
@@ -161,6 +168,12 @@ export class Sources {
 
 /** @param {MediaStreamTrack[]} [tracks] */
 const alive = (tracks = []) => tracks.filter(({ readyState }) => readyState === "live");
+
+/**
+ * @param {Promise<MediaStream>} taking
+ * @returns {Promise<{ taken: MediaStream | null, refused: Problem | null }>}
+ */
+const attempt = (taking) => taking.then((taken) => ({ taken, refused: null }), (error) => ({ taken: null, refused: explainMediaError(error) }));
 
 /** @param {string | undefined} id */
 const exactly = (id) => (id ? { deviceId: { exact: id } } : {});
