@@ -216,8 +216,9 @@ _UNLUCKY = """
 
 
 def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) -> None:
-    """A double click goes live once, and Enter not again; a camera that was unplugged is chosen again, one that
-    is busy ends nothing; nothing is stored.
+    """A double click goes live once, and Enter not again; nothing is stored.
+
+    A camera that was unplugged is chosen again, and one that is busy ends nothing.
     """
     with visitor(browser, f"http://{running.control}") as ann:
         ann.context.add_init_script(_UNLUCKY)

@@ -39,7 +39,7 @@ const stateNote = get("state");
 let publisher = null;
 let address = "";
 let signed = false;
-/** When this broadcast went live first, in milliseconds. */
+/** When this broadcast went live first, in milliseconds; by a clock that nobody sets. */
 let began = 0;
 /** @type {import("./api.js").Who | null} */
 let me = null;
@@ -202,7 +202,7 @@ function turned(state, cause, retryIn) {
   const shown = get("badge");
   say(shown, badge);
   shown.className = `badge ${kind}`;
-  if (state === "live") began ||= Date.now();
+  if (state === "live") began ||= performance.now();
   get("numbers").hidden = !began;
   const said = cause && state !== "live" ? [cause.text, advised(cause.advice)].filter((each) => !text.startsWith(each)) : [];
   const again = retryIn && retryIn >= 1000 ? `Next try in ${Math.round(retryIn / 1000)} s.` : "";
@@ -216,7 +216,7 @@ function turned(state, cause, retryIn) {
     publisher = null;
     letGo();
     lock?.release().catch(() => {});
-    say(get("clock"), began ? `after ${clock((Date.now() - began) / 1000)}` : "");
+    say(get("clock"), began ? `after ${clock((performance.now() - began) / 1000)}` : "");
     for (const graph of Object.values(graphs)) graph.push(null);
     warnings.live();
     warnings.outputs([]);
@@ -265,7 +265,7 @@ const graphs = {
 get("graphs").append(...Object.values(graphs).map((graph) => graph.element));
 
 setInterval(() => {
-  if (began && publisher) say(get("clock"), clock((Date.now() - began) / 1000));
+  if (began && publisher) say(get("clock"), clock((performance.now() - began) / 1000));
   if (!publisher) return;
   keep();
   const told = publisher.statistics;

@@ -97,8 +97,11 @@ export class Sources {
       try {
         this.#screen = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true });
       } catch (error) {
-        // Whoever has changed their mind knows that.
-        if (!(error instanceof DOMException && error.name === "NotAllowedError")) this.failed(explainMediaError(error));
+        const { name = "", message = String(error) } = error instanceof Error ? error : {};
+        // Whoever has changed their mind knows that; what the system forbids looks the same.
+        if (name === "NotAllowedError" && !/system/i.test(message)) return;
+        const text = `The screen cannot be shared. (${message || name})`;
+        this.failed({ code: "no_screen", text, advice: "Allow this browser to record the screen in the system's privacy settings; then try again." });
         return;
       }
       this.#screen.getVideoTracks()[0]?.addEventListener("ended", () => this.unshare());
