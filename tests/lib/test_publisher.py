@@ -240,6 +240,14 @@ async def test_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
             assert (await page.run(denied, wanted=huge))[0] == "device_constraints"
             assert await page.run(denied, wanted={"video": True, "audio": True}) is None
             assert await page.run("return Publisher.check()") == []
+            framed = """
+              const allow = "camera 'none'; microphone 'none'";
+              const frame = Object.assign(document.createElement('iframe'), { allow, src: location.href });
+              document.body.append(frame);
+              await until(() => frame.contentWindow.loaded);
+              return frame.contentWindow.Publisher.check().map(({ code }) => code);
+            """
+            assert await page.run(framed) == ["no_capture"]
     refusing = "--use-fake-ui-for-media-stream=deny"
     async with open_chromium(refusing) as browser, open_library(browser) as page:
         [code, advice] = await page.run(denied, wanted={"video": True})

@@ -11,8 +11,10 @@ const HELLO = { type: "hello", stream: "cam", session: "one", token: "secret", n
 
 /** The network: what was opened, and what was said on it. */
 class FakeSocket {
+  static CONNECTING = 0;
   static OPEN = 1;
   static all = [];
+  readyState = 1;
   bufferedAmount = 0;
   said = [];
 
@@ -203,6 +205,20 @@ test("begins anew when the session is not known any more, and in a session of an
   assert.deepEqual(publisher.events.at(-1), ["begin", 8]);
 });
 
+test("a session that is over is followed by another at once, however long the server was away", async () => {
+  const publisher = uplink();
+  socket().open().tell(HELLO);
+  for (let attempt = 0; attempt < 6; attempt++) {
+    socket().end(1006);
+    listeners.get("online")();
+  }
+  socket().open().end(4404);
+  assert.deepEqual([publisher.events.at(-1)[1].code, publisher.events.at(-1)[2]], ["session_over", 0]);
+  assert.equal((await again(8)).said[0].resume, undefined);
+  socket().end(4404); // which would be odd
+  assert.ok(publisher.events.at(-1)[2] >= 750);
+});
+
 test("a page that was reloaded goes on with the session, with a recorder of its own", () => {
   const first = uplink({ remember: true });
   socket().open().tell(HELLO);
@@ -248,6 +264,26 @@ test("tries again when its own last connection is still in its place", async () 
   const [event, why, wait] = publisher.events.at(-1);
   assert.deepEqual([event, why.code], ["lost", "already_live"]);
   assert.ok(wait >= 750, String(wait));
+});
+
+test("who begins again right after the end waits for the last session to be finished; who has failed does not", () => {
+  for (const end of [publisher => publisher.uplink.end(), () => {}]) {
+    end(uplink());
+    socket().open().tell(HELLO).end(1000);
+    const another = uplink({ key: "another" });
+    socket().open().end(4409);
+    assert.equal(another.events.at(-1)[0], "failed");
+    const publisher = uplink();
+    socket().open().end(4409, "still being finished");
+    const [event, why, wait] = publisher.events.at(-1);
+    assert.deepEqual([event, why.code, wait >= 750], ["lost", "already_live", true]);
+    listeners.get("online")();
+    socket().open().tell(HELLO).end(4412);
+    assert.equal(publisher.events.at(-1)[0], "failed");
+    const late = uplink();
+    socket().open().end(4409);
+    assert.equal(late.events.at(-1)[0], "failed");
+  }
 });
 
 test("the event `online` ends a wait", () => {

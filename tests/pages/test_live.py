@@ -198,23 +198,31 @@ def test_a_stream_is_made_broadcast_and_steered_from_the_dashboard(running: Daem
         well(ann, board)
 
 
-#: A browser that keeps nothing for pages; and a camera whose plug can be pulled.
+#: A browser that keeps nothing for pages; and a camera whose plug can be pulled, or that others use.
 _UNLUCKY = """
   Object.defineProperty(globalThis, "sessionStorage", {
     get() { throw new DOMException("", "SecurityError"); },
   });
   const taken = [];
   const take = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-  navigator.mediaDevices.getUserMedia = async (wanted) => taken[taken.push(await take(wanted)) - 1];
-  globalThis.unplug = () => taken.at(-1).getVideoTracks().forEach((track) => {
-    track.stop();
-    track.dispatchEvent(new Event("ended"));
-  });
+  globalThis.refusals = [];
+  navigator.mediaDevices.getUserMedia = async (wanted) => {
+    if (refusals.length) throw new DOMException("", refusals.shift());
+    return taken[taken.push(await take(wanted)) - 1];
+  };
+  globalThis.unplug = (kind = "Video") => {
+    const tracks = taken.at(-1)[`get${kind}Tracks`]();
+    for (const track of tracks) track.stop();
+    for (const track of tracks) track.dispatchEvent(new Event("ended"));
+  };
 """
 
 
 def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) -> None:
-    """A double click goes live once, a camera that was unplugged is chosen again, nothing is stored."""
+    """A double click goes live once, and Enter not again; nothing is stored.
+
+    A camera that was unplugged is chosen again, and one that is busy ends nothing.
+    """
     with visitor(browser, f"http://{running.control}") as ann:
         ann.context.add_init_script(_UNLUCKY)
         studio = ann.open("/broadcast")
@@ -231,8 +239,23 @@ def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) ->
         cameras.select_option("fake_device_0")
         expect(curtain).to_be_hidden()
         expect(studio.locator("#badge")).to_have_text("Live")
-        studio.get_by_role("button", name="End broadcast").click()
+
+        # One that is busy, with that of before let go of, too: it is taken back, and goes on.
+        studio.evaluate("refusals.push('NotReadableError', 'NotReadableError')")
+        studio.get_by_label("Quality").select_option("480")
+        expect(studio.locator("#warnings")).to_contain_text("cannot be read")
+        expect(studio.locator("#badge")).to_have_text("Live")
+        expect(cameras).to_have_value(re.compile("."))
+        studio.get_by_label("Stream key").press("Enter")
+        studio.evaluate("unplug('')")
+        expect(curtain).to_contain_text("and the camera have gone")
+        expect(studio.locator("#state")).to_contain_text("Paused")
+        studio.get_by_role("button", name="Turn on camera").press("Enter")
+        expect(studio.locator("#badge")).to_have_text("Live")
+        expect(studio.locator("#screen")).to_be_focused()
+        studio.get_by_role("button", name="End broadcast").press("Enter")
         expect(studio.locator("#badge")).to_have_text("Ended")
+        expect(studio.get_by_role("button", name="Go live")).to_be_focused()
 
         # Who looks at the end, and loses the connection, is told of the end again.
         sockets: list[WebSocketRoute] = []

@@ -104,7 +104,7 @@ const WORDS = {
   connection_lost: ["The connection was lost.", "Nothing: it is made again, and goes on where it stopped."],
   reconnected: ["The connection is back.", "Nothing."],
   bad_address: ["The address is no WebSocket address.", "Give it as ws:// or wss://."],
-  chunks_lost: ["Some of what was recorded could not be sent.", "The recording has a gap there."],
+  chunks_lost: ["Some of what was recorded could not be sent.", "It is missing in the recording."],
   unacknowledged: [
     "The end was not acknowledged in time.",
     "The last seconds may be missing in the recording.",
@@ -131,7 +131,7 @@ const WORDS = {
     "Somebody else publishes this stream.",
     "Stop the other publisher, or wait until it is noticed as gone; then start again.",
   ],
-  taken_over: ["Another publisher has taken the stream over.", "Start again to take it back."],
+  taken_over: ["Another publisher has taken the stream over.", "Stop the other one, then start again."],
   media_refused: ["The server cannot read what this browser records.", "Choose another format."],
   disabled: ["The stream is disabled on the server.", "Enable it, then start again."],
   limit_reached: [

@@ -46,7 +46,10 @@ export async function getMedia(constraints = { video: true, audio: true }) {
  */
 export function captureProblem() {
   if (!globalThis.isSecureContext) return problem("insecure_page");
-  return navigator.mediaDevices ? null : problem("no_capture");
+  // Only Chromium tells a frame beforehand what it may.
+  const policy = /** @type {any} */ (document).featurePolicy;
+  const allowed = !policy || policy.allowsFeature("camera") || policy.allowsFeature("microphone");
+  return navigator.mediaDevices && allowed ? null : problem("no_capture");
 }
 
 /**

@@ -4,29 +4,14 @@ import { IngestdError, problem } from "./advice.js";
 import { Bitrate } from "./bitrate.js";
 import { captureProblem, watchSource } from "./devices.js";
 import { Emitter } from "./emitter.js";
+import { checkOptions } from "./options.js";
 import { Recording } from "./recording.js";
 import { Run } from "./run.js";
 import { recordingTypes } from "./types.js";
 import { Uplink } from "./uplink.js";
 
 /** @typedef {import("./advice.js").Problem} Problem */
-
-/**
- * @typedef {object} PublisherOptions
- * @property {string} url `ws://HOST:8081/stream/live`
- * @property {string} [key] the stream key, if the URL has none
- * @property {MediaStream} stream what to publish; its tracks stay the page's to stop
- * @property {number} [bitrate] of the picture, bits per second
- * @property {number} [audioBitrate] of the sound, bits per second
- * @property {boolean} [lowLatency] slices of 100 ms instead of 250
- * @property {string} [name] what the server's status calls this publisher
- * @property {import("./types.js").Codec} [codec] what to try first: "h264" where the pipeline copies it
- * @property {string} [type] the exact recording type, instead of the best
- * @property {boolean} [adapt] lower the bitrate when the network does not carry it, and raise it again
- * @property {boolean} [remember] go on with the session after a reload, by way of sessionStorage
- * @property {number} [slice] ms of a chunk
- * @property {number} [keyframeInterval] ms
- */
+/** @typedef {import("./options.js").PublisherOptions} PublisherOptions */
 
 /**
  * @typedef {"idle" | "connecting" | "starting" | "live" | "reconnecting" | "paused" | "ending" | "ended"
@@ -90,6 +75,7 @@ export class Publisher extends Emitter {
   /** @param {PublisherOptions} options */
   constructor(options) {
     super();
+    checkOptions(options);
     const { lowLatency = false, adapt = true, bitrate = 2_500_000, audioBitrate = 128_000 } = options;
     const { slice = lowLatency ? 100 : 250, keyframeInterval = 2000 } = options;
     this.#options = { ...options, adapt, audioBitrate, slice, keyframeInterval };
@@ -161,6 +147,8 @@ export class Publisher extends Emitter {
       connected: ({ stream, session, resumed }) => {
         if (run.uplink?.reconnects) this.emit("warning", problem("reconnected"));
         this.emit("hello", { stream, session, resumed });
+        // With nothing to send no acknowledgement comes that would tell how things stand.
+        if (run.uplink?.reconnects && !run.recording?.active) this.#settle(run);
       },
       begin: number => this.#anew(run, number),
       acknowledged: at => this.#acknowledged(run, at),
@@ -199,9 +187,10 @@ export class Publisher extends Emitter {
    * @param {MediaStream} stream
    */
   async replace(stream) {
+    checkOptions({ stream }, ["stream"]);
     this.#stream = stream;
     const run = this.#run;
-    if (!run?.recording) return;
+    if (!run?.recording || this.#over) return;
     run.recording.stream = stream;
     run.unwatch();
     run.unwatch = this.#watch();
@@ -214,6 +203,7 @@ export class Publisher extends Emitter {
    * @param {number} bitrate of the picture, bits per second
    */
   async setBitrate(bitrate) {
+    checkOptions({ bitrate }, ["bitrate"]);
     this.#bitrate.set(bitrate);
     if (this.#run) this.#renew(this.#run);
     await this.#run?.recording?.before;
@@ -253,6 +243,7 @@ export class Publisher extends Emitter {
     if (run.recording) run.recording.next = number;
     if (run.pressure.state === "full") run.pressure.reset();
     run.silent = null; // the server has been told, or it is another session
+    run.acknowledged = 0; // nothing of what begins here
     this.#renew(run, { discard: true });
   }
 
@@ -291,14 +282,16 @@ export class Publisher extends Emitter {
    */
   #recorderEnded(run, error) {
     if (this.#over) return;
-    const now = performance.now();
-    run.failures = [...run.failures.filter(at => now - at < FAILURES_MS), now];
-    const said = error ? String(error) : undefined;
-    if (run.failures.length >= FAILURES) {
-      return this.#finish(run, "failed", problem("recorder_failed", said));
+    // A source that ends is no failure of the recorder.
+    if (this.#stream.getTracks().some(track => track.readyState === "live")) {
+      const now = performance.now();
+      run.failures = [...run.failures.filter(at => now - at < FAILURES_MS), now];
+      const said = error ? String(error) : undefined;
+      if (run.failures.length >= FAILURES) {
+        return this.#finish(run, "failed", problem("recorder_failed", said));
+      }
+      this.emit("warning", problem("recorder_stopped", said));
     }
-    const alive = this.#stream.getTracks().some(track => track.readyState === "live");
-    if (alive) this.emit("warning", problem("recorder_stopped", said));
     this.#renew(run);
   }
 

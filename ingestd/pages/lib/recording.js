@@ -115,7 +115,7 @@ export class Recording {
     const { type, codec } = this.#options;
     const [video, audio] = ["video", "audio"].map(kind => tracks.some(track => track.kind === kind));
     const best = type ?? recordingTypes({ codec, video, audio })[0];
-    if (!best) throw new IngestdError(problem("no_type"));
+    if (!best) throw new IngestdError(problem(typeof MediaRecorder === "function" ? "no_type" : "no_recorder"));
     return best;
   }
 }

@@ -42,6 +42,9 @@ const MOST_MISSING_S = 86_400;
 const LATER_MS = 5000;
 const SOON_MS = 1000;
 
+/** What this page has left last, and when: the server may still be finishing it. */
+let left = { place: "", at: -Infinity };
+
 export class Uplink {
   /** Past hello. */
   ready = false;
@@ -137,6 +140,7 @@ export class Uplink {
     if (this.#closed) return;
     this.#closed = true;
     this.ready = false;
+    if (this.hello) left = { place: this.#place, at: performance.now() };
     clearTimeout(this.#timer);
     globalThis.removeEventListener("online", this.#hurry);
     this.#link?.close(1000);
@@ -237,7 +241,8 @@ export class Uplink {
     this.#link = null;
     const was = this.ready;
     this.ready = false;
-    const ours = this.hello !== null && performance.now() - this.#since < OWN_PLACE_MS;
+    const last = this.hello ? this.#since : left.place === this.#place ? left.at : -Infinity;
+    const ours = performance.now() - last < OWN_PLACE_MS;
     if (was) this.#since = performance.now();
     let { then, code } = ending(close);
     if (this.#ending && (close === 1000 || then === "anew")) return this.#end(null);
@@ -248,6 +253,8 @@ export class Uplink {
     if (close === 1000) return this.#end(why);
     if (then === "stop") return this.#fail(why);
     if (then === "anew") {
+      // It has answered: the next attempt is another one, and what happens until then is lost.
+      if (this.#resume && close !== 4500) this.#backoff.reset();
       this.#resume = null;
       this.#save();
     }
@@ -256,6 +263,10 @@ export class Uplink {
     this.#waiting = true;
     this.#timer = setTimeout(() => this.connect(), wait);
     this.#host.lost(why, wait);
+  }
+
+  get #place() {
+    return `${this.#options.url} ${this.#options.key}`;
   }
 
   /** @param {Problem | null} why */
@@ -267,6 +278,7 @@ export class Uplink {
   /** @param {Problem} why */
   #fail(why) {
     this.#forget();
+    if (left.place === this.#place) left.at = -Infinity;
     this.#host.failed(why);
   }
 

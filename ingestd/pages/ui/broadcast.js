@@ -5,21 +5,17 @@ import { Graph } from "./graph.js";
 import { keepUp, letGo, takeOver, unfinished } from "./handover.js";
 import { enter, may } from "./shell.js";
 import { Sources } from "./sources.js";
+import { Warnings } from "./warnings.js";
 import { advised, publishing } from "./words.js";
 
 /** @typedef {import("../lib/advice.js").Problem} Problem */
 /** @typedef {import("../lib/publisher.js").PublisherState} State */
 
 const BITRATES = /** @type {Record<string, number>} */ ({ 360: 800_000, 720: 2_500_000, 1080: 4_500_000 });
-/** A warning that does not come again goes after so many milliseconds. */
-const FADES = 30_000;
-const WARNINGS = 4;
 /** How long a link to watch is good that this page hands out, in seconds. */
 const LINK_S = 12 * 3600;
+const LONGEST_KEY = 128;
 
-/** What is worth no warning: it is said in the state, or was wanted. */
-const QUIET = new Set(["reconnected", "devices_changed", "bitrate_raised", "connection_lost", "unreachable",
-  "source_ended", "track_ended"]);
 /** The second click of a double one is not meant for the button that has come in place of the first. */
 const DOUBLE = 500;
 
@@ -36,13 +32,14 @@ const end = get("end", HTMLButtonElement);
 const mute = get("mute", HTMLButtonElement);
 const screenButton = get("screen", HTMLButtonElement);
 const level = get("level", HTMLMeterElement);
+const warnings = new Warnings(get("warnings"));
 const stateNote = get("state");
 
 /** @type {Publisher | null} */
 let publisher = null;
 let address = "";
 let signed = false;
-/** When this broadcast went live first, in milliseconds. */
+/** When this broadcast went live first, in milliseconds; by a clock that nobody sets. */
 let began = 0;
 /** @type {import("./api.js").Who | null} */
 let me = null;
@@ -55,18 +52,21 @@ const sources = new Sources(async (stream) => {
   preview.srcObject = stream;
   preview.play().catch(() => {});
   if (!stream) curtain("Choose what to send", publisher ? "Nothing is sent until then." : "Nothing is sent before you go live.");
-  else if (stream.getVideoTracks().length) get("curtain").hidden = true;
-  else curtain("Sound only", "There is no camera: only the microphone is sent.");
-  mute.disabled = !stream?.getAudioTracks().length;
-  screenButton.disabled = !stream;
+  else if (stream.getVideoTracks().length) {
+    if (get("curtain").contains(document.activeElement)) screenButton.focus();
+    get("curtain").hidden = true;
+  } else curtain("Sound only", "There is no camera: only the microphone is sent.");
+  mute.disabled = !sources.chosen.microphone;
   screenButton.textContent = sources.sharing ? "Stop sharing" : "Share screen";
   settle();
   goOn();
   void list();
   if (stream) await publisher?.replace(stream);
 }, (problem) => {
-  if (sources.stream) warn(problem);
-  else curtain(problem.text, problem.advice);
+  if (!sources.stream) return curtain(problem.text, problem.advice);
+  warnings.tell(problem);
+  // What could not be had does not look chosen.
+  void list();
 });
 
 /** @param {string} title @param {string} text */
@@ -112,9 +112,10 @@ quality.addEventListener("change", async () => {
 });
 
 setInterval(() => {
-  const now = sources.muted ? 0 : sources.level;
+  const now = sources.level;
   level.value = now ?? 0;
-  say(get("level-word"), now === null ? "off" : sources.muted ? "muted" : now < 0.1 ? "silent" : now > 0.95 ? "too loud" : "heard");
+  const quiet = sources.muted ? "muted" : "silent";
+  say(get("level-word"), now === null ? "off" : now < 0.1 ? quiet : now > 0.95 ? "too loud" : "heard");
 }, 100);
 
 // Going live
@@ -122,7 +123,7 @@ setInterval(() => {
 /** The key in what was pasted: people copy the whole address, too. */
 function pasted() {
   const text = key.value.trim();
-  return /^(wss?|https?):/i.test(text) ? (text.split(/[?#]/)[0].split("/").pop() ?? "") : text;
+  return /^(wss?|https?):/i.test(text) ? (text.split(/[?#]/)[0].split("/").filter(Boolean).pop() ?? "") : text;
 }
 
 get("show").addEventListener("click", () => {
@@ -142,12 +143,13 @@ function complain(what) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!pasted()) {
-    complain(note("bad", "Paste the stream key first."));
+  if (!pasted() || pasted().length > LONGEST_KEY) {
+    complain(note("bad", pasted() ? "No stream key is as long as that." : "Paste the stream key first."));
     key.focus();
     return;
   }
-  if (sources.stream && settled()) begin(sources.stream);
+  // Enter in the field of the key comes here while it is live, too.
+  if (!publisher && sources.stream && settled()) begin(sources.stream);
 });
 
 function goOn() {
@@ -158,7 +160,7 @@ function goOn() {
 
 /** @param {MediaStream} stream */
 function begin(stream) {
-  get("warnings").replaceChildren();
+  warnings.clear();
   complain();
   began = 0;
   for (const graph of Object.values(graphs)) graph.replace([]);
@@ -168,7 +170,8 @@ function begin(stream) {
   });
   publisher.on("statechange", ({ state, cause, retryIn }) => turned(state, cause, retryIn));
   publisher.on("hello", ({ stream: name }) => { void share(name); });
-  publisher.on("warning", warn);
+  publisher.on("warning", (problem) => warnings.tell(problem));
+  publisher.on("server", ({ type, sinks }) => { if (type === "state") warnings.outputs(sinks ?? []); });
   publisher.on("error", (problem) => {
     if (problem.code !== "unknown_key") return;
     complain(note("bad", "No stream here has this key."));
@@ -198,19 +201,24 @@ function turned(state, cause, retryIn) {
   const shown = get("badge");
   say(shown, badge);
   shown.className = `badge ${kind}`;
-  if (state === "live") began ||= Date.now();
+  if (state === "live") began ||= performance.now();
   get("numbers").hidden = !began;
   const said = cause && state !== "live" ? [cause.text, advised(cause.advice)].filter((each) => !text.startsWith(each)) : [];
   const again = retryIn && retryIn >= 1000 ? `Next try in ${Math.round(retryIn / 1000)} s.` : "";
   stateNote.className = `note ${look}`;
   stateNote.replaceChildren(make("strong", {}, text), ...[...said, again].filter(Boolean).map((each) => make("span", {}, each)));
-  if (state === "live") void awake();
+  if (state === "live") {
+    warnings.live();
+    void awake();
+  }
   if (state === "ended" || state === "failed") {
     publisher = null;
     letGo();
     lock?.release().catch(() => {});
-    say(get("clock"), began ? `after ${clock((Date.now() - began) / 1000)}` : "");
-    (document.activeElement === end ? go : null)?.focus();
+    say(get("clock"), began ? `after ${clock((performance.now() - began) / 1000)}` : "");
+    for (const graph of Object.values(graphs)) graph.push(null);
+    warnings.live();
+    warnings.outputs([]);
   }
   document.title = `${state === "idle" ? "Broadcast" : badge} · ingestd`;
   settle();
@@ -225,11 +233,10 @@ function settle() {
   if (go.hidden !== running) swapped = performance.now();
   go.hidden = running;
   end.hidden = !running;
-  end.disabled = publisher?.state === "ending";
   go.disabled = !sources.stream || !address;
   key.readOnly = streams.disabled = short.disabled = running;
   get("new-key", HTMLButtonElement).disabled = running;
-  if (focused) (running ? end : go).focus();
+  if (focused) (running ? end : go.disabled ? key : go).focus();
 }
 
 /** @type {{ released: boolean, release: () => Promise<void> } | null} */
@@ -239,22 +246,13 @@ let lock = null;
 async function awake() {
   try {
     if (!lock || lock.released) lock = await /** @type {any} */ (navigator).wakeLock?.request("screen");
+    if (!publisher) await lock?.release();
   } catch { /* it is asked for, not needed */ }
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden && publisher) void awake(); });
 addEventListener("beforeunload", (event) => { if (publisher) event.preventDefault(); });
-
-/** @param {Problem} problem */
-function warn({ code, text, advice }) {
-  if (QUIET.has(code)) return;
-  const list_ = get("warnings");
-  list_.querySelector(`[data-code="${CSS.escape(code)}"]`)?.remove();
-  const todo = advised(advice);
-  const shown = make("li", { "data-code": code, class: "note warn" }, make("strong", {}, text), ...(todo ? [make("span", {}, todo)] : []));
-  list_.prepend(shown);
-  while (list_.childElementCount > WARNINGS) list_.lastElementChild?.remove();
-  setTimeout(() => shown.remove(), FADES);
-}
+// A page that nobody saw may not have noted it for a minute.
+addEventListener("pagehide", keep);
 
 // What can be seen of it
 
@@ -266,7 +264,7 @@ const graphs = {
 get("graphs").append(...Object.values(graphs).map((graph) => graph.element));
 
 setInterval(() => {
-  if (began && publisher) say(get("clock"), clock((Date.now() - began) / 1000));
+  if (began && publisher) say(get("clock"), clock((performance.now() - began) / 1000));
   if (!publisher) return;
   keep();
   const told = publisher.statistics;
@@ -322,8 +320,8 @@ get("new-key").addEventListener("click", async (event) => {
   try {
     key.value = (await call("POST", `v1/streams/${streams.value}/reset-key`, { login: false })).key;
     complain();
+    (go.disabled ? key : go).focus();
     get("renew").hidden = true;
-    settle();
   } catch (error) {
     complain(note("bad", error instanceof Refused ? error.message : String(error)));
   } finally {
@@ -353,9 +351,10 @@ async function open() {
     if (returning) {
       // It may be reloaded again before it is there.
       keepUp(before);
-      stateNote.replaceChildren(make("strong", {}, "This page was reloaded while you were live. Going on …"));
       if (!sources.stream) void sources.open();
     }
+    const todo = returning ? "It goes on as soon as the camera is on." : "Choose what to send, then go live again.";
+    stateNote.replaceChildren(make("strong", {}, "This page was reloaded while you were live."), make("span", {}, todo));
   }
   const entered = await insist(enter, (why) => get("key-trouble").replaceChildren(note("bad", why.message, "It is tried again by itself.")));
   complain();
@@ -378,7 +377,7 @@ const problems = Publisher.check();
 if (problems.length) {
   const [problem] = problems;
   curtain(problem.text, problem.advice);
-  get("camera-on", HTMLButtonElement).disabled = get("screen-first", HTMLButtonElement).disabled = true;
+  get("camera-on", HTMLButtonElement).disabled = get("screen-first", HTMLButtonElement).disabled = screenButton.disabled = true;
 } else {
   // Who has allowed it before is not asked again.
   Promise.resolve(navigator.permissions?.query({ name: /** @type {any} */ ("camera") }))

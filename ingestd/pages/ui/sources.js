@@ -9,6 +9,9 @@ import { explainMediaError, getMedia } from "../lib/ingestd.js";
  */
 const SIZES = /** @type {const} */ ({ 360: [640, 360], 720: [1280, 720], 1080: [1920, 1080] });
 
+/** A larger screen is more than recorders manage in time. */
+const SCREEN = { width: { max: 1920 }, height: { max: 1080 }, frameRate: { max: 30 } };
+
 /** Camera, screen and microphone of this browser. `changed` is called with each new stream to send; null: there is none. */
 export class Sources {
   /** @type {MediaStream | null} */
@@ -59,28 +62,32 @@ export class Sources {
    */
   open(which) {
     return this.#next(async () => {
-      const { camera, microphone } = which ?? this.chosen;
+      const used = this.chosen;
+      const { camera, microphone } = which ?? used;
       const video = { ...this.#size, ...exactly(camera) };
       const audio = { ...exactly(microphone) };
       const wanted = [{ video, audio }, { video }, { audio }];
       const before = this.#camera;
-      try {
-        this.#camera = await first(wanted).catch((error) => {
-          if (!before) throw error;
-          // Some systems give a device to one taker only: the old one is let go of first.
-          stop(before);
-          return first(wanted);
-        });
-      } catch (error) {
-        this.#camera = null;
-        await this.#compose();
-        this.failed(explainMediaError(error));
-        return;
+      let { taken, refused } = await attempt(first(wanted));
+      if (refused && (used.camera || used.microphone)) {
+        // What there is goes on.
+        if (refused.code !== "device_busy") return this.failed(refused);
+        // Some systems give a device to one taker only: the old one is let go of first, and taken back if that was of no use.
+        stop(before);
+        ({ taken, refused } = await attempt(first(wanted)));
+        if (refused) {
+          ({ taken } = await attempt(getMedia({
+            video: used.camera ? { ...this.#size, ...exactly(used.camera) } : false,
+            audio: used.microphone ? exactly(used.microphone) : false,
+          })));
+        }
       }
-      for (const track of this.#camera.getTracks()) track.addEventListener("ended", () => this.#lost(track));
+      this.#camera = taken;
+      for (const track of taken?.getTracks() ?? []) track.addEventListener("ended", () => this.#lost(track));
       this.muted = this.#muted;
       await this.#compose();
       stop(before);
+      if (refused) this.failed(refused);
     });
   }
 
@@ -110,10 +117,13 @@ export class Sources {
         return;
       }
       try {
-        this.#screen = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true });
+        this.#screen = await navigator.mediaDevices.getDisplayMedia({ video: SCREEN, audio: true });
       } catch (error) {
-        // Whoever has changed their mind knows that.
-        if (!(error instanceof DOMException && error.name === "NotAllowedError")) this.failed(explainMediaError(error));
+        const { name = "", message = String(error) } = error instanceof Error ? error : {};
+        // Whoever has changed their mind knows that; what the system forbids looks the same.
+        if (name === "NotAllowedError" && !/system/i.test(message)) return;
+        const text = `The screen cannot be shared. (${message || name})`;
+        this.failed({ code: "no_screen", text, advice: "Allow this browser to record the screen in the system's privacy settings; then try again." });
         return;
       }
       this.#screen.getVideoTracks()[0]?.addEventListener("ended", () => this.unshare());
@@ -150,8 +160,10 @@ export class Sources {
     void this.#next(async () => {
       if (!this.#camera?.getTracks().includes(track)) return;
       await this.#compose();
-      const what = track.kind === "video" ? "camera" : "microphone";
-      this.failed({ code: "device_gone", text: `The ${what} has gone. (${track.label})`, advice: "Connect it again, and choose it." });
+      const gone = this.#camera.getTracks().filter(({ readyState }) => readyState === "ended");
+      const what = gone.map(({ kind }) => (kind === "video" ? "camera" : "microphone")).join(" and the ");
+      const text = `The ${what} ${gone.length > 1 ? "have" : "has"} gone. (${gone.map(({ label }) => label).join(", ")})`;
+      this.failed({ code: "device_gone", text, advice: "Connect it again, or allow it again in the address bar; then choose it." });
     });
   }
 
@@ -181,6 +193,12 @@ export class Sources {
 
 /** @param {MediaStreamTrack[]} [tracks] */
 const alive = (tracks = []) => tracks.filter(({ readyState }) => readyState === "live");
+
+/**
+ * @param {Promise<MediaStream>} taking
+ * @returns {Promise<{ taken: MediaStream | null, refused: Problem | null }>}
+ */
+const attempt = (taking) => taking.then((taken) => ({ taken, refused: null }), (error) => ({ taken: null, refused: explainMediaError(error) }));
 
 /** @param {string | undefined} id */
 const exactly = (id) => (id ? { deviceId: { exact: id } } : {});
