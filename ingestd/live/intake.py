@@ -188,7 +188,9 @@ class Intake:
         life.tracks = header.tracks
         self._normalisers = {track.number: normalise(track) for track in header.tracks}
         if header.tracks != next((e.tracks for e in reversed(self.lives[:-1]) if e.tracks), None):
-            self._configure({track.number: track for track in header.tracks})
+            self._configure(
+                {track.number: self._normalisers[track.number].track or track for track in header.tracks}
+            )
         elif self.splicer.fresh_starts:
             self._ready = False
 

@@ -242,7 +242,7 @@ def test_a_broadcast_outlives_clumsy_hands(running: Daemon, browser: Browser) ->
 
         # One that is busy, with that of before let go of, too: it is taken back, and goes on.
         studio.evaluate("refusals.push('NotReadableError', 'NotReadableError')")
-        studio.get_by_label("Quality").select_option("480")
+        studio.get_by_role("combobox", name="Microphone").select_option(index=1)
         expect(studio.locator("#warnings")).to_contain_text("cannot be read")
         expect(studio.locator("#badge")).to_have_text("Live")
         expect(cameras).to_have_value(re.compile("."))
