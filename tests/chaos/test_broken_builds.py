@@ -30,6 +30,7 @@ BUILDS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.full
 async def test_a_hub_that_starts_mid_gop_is_caught_by_hls(bench: Bench) -> None:
     """A writer that comes back behind its random access point leaves a hole in the playlist.
 

@@ -283,7 +283,9 @@ async def test_the_window_has_passed(tmp_path: Path) -> None:
     assert len(first) + len(second) >= done.bytes
 
 
-@pytest.mark.parametrize("name", ["", "cv-h264webm-100.mkv", "cv-mp4avc-250.mp4"])
+@pytest.mark.parametrize(
+    "name", ["", pytest.param("cv-h264webm-100.mkv", marks=pytest.mark.full), "cv-mp4avc-250.mp4"]
+)
 async def test_away_for_longer_than_the_buffer(tmp_path: Path, name: str, card: list[bytes]) -> None:
     """One skip, one gap with as many chunks as were dropped; what is recorded can be decoded."""
     chunks = material(1, name) if name else card
