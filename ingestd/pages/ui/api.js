@@ -94,6 +94,12 @@ export async function call(method, path, { body, headers = {}, login = true } = 
     toLogin();
     return new Promise(() => {});
   }
+  if (answer.status === 403 && text.includes("X-CSRF-Token")) {
+    // Somebody has signed in anew, in another tab.
+    const before = csrf;
+    await who();
+    if (csrf !== before) return call(method, path, { body, headers, login });
+  }
   let told = null;
   try {
     told = text ? JSON.parse(text) : null;
