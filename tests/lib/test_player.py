@@ -182,7 +182,7 @@ async def test_a_daemon_that_goes_and_comes_back(tmp_path: Path) -> None:
 
 
 async def test_gaps_jumps_and_new_init_segments() -> None:
-    """A hole, frames left out, a jump to the live edge, other codecs and tracks, another session, trimming."""
+    """A hole, frames left out, a jump to the live edge, other codecs, other tracks, another session."""
     steps: list[trio.Event] = [trio.Event() for _ in range(5)]
     began = trio.Event()
 

@@ -90,13 +90,15 @@ def test_a_missing_ffmpeg_is_named(tmp_path: Path, browser: Browser) -> None:
 @pytest.mark.full
 def test_a_pipeline_without_sinks_and_a_limit(tmp_path: Path, browser: Browser) -> None:
     """Without sinks nothing has to be encoded; where there may be no more streams, that is said."""
-    with daemon(tmp_path, ENCODE, control='pipeline = "test"\nmax_streams = 2\n') as made:
-        with visitor(browser, f"http://{made.control}") as who:
-            page = who.open("/check")
-            assert "✓ FFmpeg (0.0 s): Not needed: the pipeline has no sinks." in checked(page)
-            assert who.context.request.post(f"{who.base}/v1/streams", data={"name": "more"}).ok
-            page.reload()
-            text = checked(page)
+    with (
+        daemon(tmp_path, ENCODE, control='pipeline = "test"\nmax_streams = 2\n') as made,
+        visitor(browser, f"http://{made.control}") as who,
+    ):
+        page = who.open("/check")
+        assert "✓ FFmpeg (0.0 s): Not needed: the pipeline has no sinks." in checked(page)
+        assert who.context.request.post(f"{who.base}/v1/streams", data={"name": "more"}).ok
+        page.reload()
+        text = checked(page)
     assert re.search(
         r"✗ A stream for the check .*control\.max_streams.*\n +→ Delete streams that nobody needs", text
     )

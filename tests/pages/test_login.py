@@ -104,9 +104,7 @@ def test_a_session_that_ends_leads_to_the_sign_in(
         expect(page).to_have_url(f"{ann.base}/login#next=%2F")
 
 
-def test_another_tab_signs_out_and_in_again(
-    guarded: tuple[Daemon, dict[str, str]], browser: Browser
-) -> None:
+def test_another_tab_signs_out_and_in_again(guarded: tuple[Daemon, dict[str, str]], browser: Browser) -> None:
     """What a page asks for afterwards is done, and needs no reload."""
     running, tokens = guarded
     with visitor(browser, f"http://{running.control}") as ann:

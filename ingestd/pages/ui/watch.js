@@ -115,6 +115,7 @@ function turned(state, cause) {
   if (state !== "connecting" && state !== "buffering") still.hidden = true;
   for (const control of [pause, mute, full]) control.disabled = !["playing", "buffering", "interrupted", "connecting"].includes(state);
   volume.disabled = mute.disabled;
+  loud.hidden ||= mute.disabled;
   // The way out of it stays open.
   if (document.fullscreenElement) full.disabled = false;
   if (halt && (shown || state === "buffering")) return halted();
