@@ -8,11 +8,13 @@ import { Backoff } from "../../ingestd/pages/lib/backoff.js";
 import { Bitrate } from "../../ingestd/pages/lib/bitrate.js";
 import { Clock } from "../../ingestd/pages/lib/clock.js";
 import { excess, LiveEdge } from "../../ingestd/pages/lib/edge.js";
+import { kindsOf } from "../../ingestd/pages/lib/mediabuffer.js";
 import { Outbox } from "../../ingestd/pages/lib/outbox.js";
 import { Pressure } from "../../ingestd/pages/lib/pressure.js";
 import { Progress } from "../../ingestd/pages/lib/progress.js";
 import { chunkMessage, ending, pieces } from "../../ingestd/pages/lib/protocol.js";
 import { recordingTypes } from "../../ingestd/pages/lib/types.js";
+import { withToken } from "../../ingestd/pages/lib/watching.js";
 
 const SOURCE = { number: 0, mime: "video/webm", follows: false, missing: 0 };
 
@@ -345,6 +347,22 @@ test("data that does not play for 5 s is stuck, before the first picture, too", 
   assert.ok(blank.some(({ stuck }) => stuck));
 });
 
+test("a player refuses options that make no sense, and says which and why", () => {
+  for (const latency of [-1, 20.1, NaN, "1", null]) {
+    assert.throws(() => new LiveEdge(latency), { message: `latency: expected seconds from 0 to 20, got ${latency}` });
+  }
+  new LiveEdge(0);
+  new LiveEdge(20);
+  assert.throws(() => withToken(undefined, "t"), { message: "url: expected an address as text, got undefined" });
+});
+
+test("media is of other kinds when its sound or its picture goes or comes, not when its codec changes", () => {
+  const both = kindsOf('video/webm;codecs="vp8,opus"');
+  assert.equal(kindsOf('video/mp4;codecs="avc1.42e01f,opus"'), both);
+  const [picture, sound] = [kindsOf('video/webm;codecs="vp8"'), kindsOf('audio/webm;codecs="opus"')];
+  assert.equal(new Set([both, picture, sound]).size, 3);
+});
+
 test("latency goes on from where the server said that it is, for a while", () => {
   const clock = new Clock();
   assert.equal(clock.behind(0, 0), null);
@@ -353,8 +371,11 @@ test("latency goes on from where the server said that it is, for a while", () =>
   assert.equal(clock.behind(60_400, 2000), 600);
   assert.equal(clock.behind(70_000, 2000), 0);
   assert.equal(clock.behind(60_400, 11_001), null);
-  clock.reset();
-  assert.equal(clock.behind(59_400, 1000), null);
+  clock.reset(12_000);
+  clock.tell(60_000, 12_299); // it was true when the frames were sent that came with it
+  assert.equal(clock.behind(59_400, 12_299), null);
+  clock.tell(62_000, 12_300);
+  assert.equal(clock.behind(61_400, 12_300), 600);
 });
 
 test("what is stuck is nudged, then set up again, and after four such things given up; time forgives", () => {

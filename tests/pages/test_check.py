@@ -40,7 +40,7 @@ def test_all_is_well(running: Daemon, browser: Browser) -> None:
         who.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=who.base)
         page = who.open("/check")
         text = checked(page)
-        assert "All of it works." in text
+        assert "All of it works. From this browser" in text
         assert re.findall(r"^([✓✗–]) ([^(:\n]*[A-Za-z0-9])", text, re.MULTILINE) == [
             ("✓", title)
             for title in (
@@ -85,6 +85,23 @@ def test_a_missing_ffmpeg_is_named(tmp_path: Path, browser: Browser) -> None:
             text = checked(who.open("/check"))
     assert "FFmpeg failed." in text
     assert re.search(r"✗ FFmpeg .*does not encode: .*\n +→ Run `ingestd doctor` on the server", text)
+
+
+@pytest.mark.full
+def test_a_pipeline_without_sinks_and_a_limit(tmp_path: Path, browser: Browser) -> None:
+    """Without sinks nothing has to be encoded; where there may be no more streams, that is said."""
+    with (
+        daemon(tmp_path, ENCODE, control='pipeline = "test"\nmax_streams = 2\n') as made,
+        visitor(browser, f"http://{made.control}") as who,
+    ):
+        page = who.open("/check")
+        assert "✓ FFmpeg (0.0 s): Not needed: the pipeline has no sinks." in checked(page)
+        assert who.context.request.post(f"{who.base}/v1/streams", data={"name": "more"}).ok
+        page.reload()
+        text = checked(page)
+    assert re.search(
+        r"✗ A stream for the check .*control\.max_streams.*\n +→ Delete streams that nobody needs", text
+    )
 
 
 @pytest.mark.full

@@ -104,6 +104,18 @@ def test_one_browser_broadcasts_and_another_watches(running: Daemon, browser: Br
         watch.keyboard.press("k")
         expect(watch.locator("#badge")).to_have_text("Live", timeout=LONG)
         expect(watch.locator("#still")).to_be_hidden()
+        # So it is when a media key has paused it; what is seen is not called live.
+        at = video.evaluate("(video) => { video.pause(); return video.currentTime; }")
+        expect(watch.locator("#curtain-title")).to_have_text("Paused")
+        expect(watch.locator("#badge")).to_be_hidden()
+        watch.locator("#volume").evaluate(
+            "(slider) => { slider.value = '0'; slider.dispatchEvent(new Event('input')); }"
+        )
+        watch.keyboard.press("m")
+        expect(watch.locator("#volume")).to_have_value("1")
+        assert video.evaluate("(video) => video.currentTime") == at
+        watch.keyboard.press("k")
+        expect(watch.locator("#badge")).to_have_text("Live", timeout=LONG)
         # Another size is what is recorded, not only what the preview is scaled to.
         studio.get_by_label("Quality").select_option("360")
         expect(watch.locator("#technical")).to_contain_text("640×360", timeout=LONG)
@@ -182,8 +194,22 @@ def test_a_stream_is_made_broadcast_and_steered_from_the_dashboard(running: Daem
         later.close()
         ann.context.unroute_all()
 
+        # What was refused is not wiped away by the next look at what is on air.
+        ann.context.route(
+            "**/v1/streams/lesson/stop",
+            lambda route: route.fulfill(status=409, json={"detail": "not now"}),
+        )
         card.get_by_role("button", name="Stop").click()
         board.get_by_role("button", name="Stop it").click()
+        expect(board.get_by_text("not now")).to_be_visible()
+        for _ in range(2):
+            board.wait_for_event("requestfinished", lambda request: "state=" in request.url)
+        expect(board.get_by_text("not now")).to_be_visible()
+        ann.context.unroute_all()
+        ann.complaints.clear()  # a browser notes each 409
+        card.get_by_role("button", name="Stop").click()
+        board.get_by_role("button", name="Stop it").click()
+        expect(board.get_by_text("not now")).to_have_count(0)
         expect(studio.locator("#badge")).to_have_text("Ended")
         expect(card).to_contain_text("stopped by the API", timeout=LONG)
         card.get_by_role("button", name="Reset key").click()

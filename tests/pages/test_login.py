@@ -104,6 +104,24 @@ def test_a_session_that_ends_leads_to_the_sign_in(
         expect(page).to_have_url(f"{ann.base}/login#next=%2F")
 
 
+def test_another_tab_signs_out_and_in_again(guarded: tuple[Daemon, dict[str, str]], browser: Browser) -> None:
+    """What a page asks for afterwards is done, and needs no reload."""
+    running, tokens = guarded
+    with visitor(browser, f"http://{running.control}") as ann:
+        page = ann.open("/login")
+        page.get_by_label("Token").fill(tokens["admin"])
+        page.keyboard.press("Enter")
+        card = page.get_by_role("article", name="cam")
+        expect(card.get_by_role("button", name="Disable")).to_be_visible()
+        session = f"{ann.base}/v1/session"
+        assert ann.context.request.post(session, data={"token": tokens["admin"]}).ok
+        card.get_by_role("button", name="Disable").click()
+        page.get_by_role("button", name="Disable it").click()
+        card.get_by_role("button", name="Enable").click()
+        expect(card.get_by_role("button", name="Disable")).to_be_visible()
+        expect(page.locator("#refusal")).to_be_empty()
+
+
 def test_viewers_and_publishers_need_not_sign_in(
     guarded: tuple[Daemon, dict[str, str]], browser: Browser
 ) -> None:

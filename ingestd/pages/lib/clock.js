@@ -2,22 +2,29 @@
 
 /** The server says every 2 s or so where it is, while media flows. */
 const VALID_MS = 10_000;
+/** What it said a while ago comes at once with what came then, to who joins. */
+const BURST_MS = 300;
 
 export class Clock {
   /** @type {{time: number, at: number} | null} */
   #told = null;
+  #begun = -Infinity;
 
   /**
    * @param {number} time of the newest frame on the server, ms
    * @param {number} now ms
    */
   tell(time, now) {
-    this.#told = { time, at: now };
+    if (now - this.#begun >= BURST_MS) this.#told = { time, at: now };
   }
 
-  /** What was told is of another timeline. */
-  reset() {
+  /**
+   * What was told is of another timeline, or connection.
+   * @param {number} now ms
+   */
+  reset(now) {
     this.#told = null;
+    this.#begun = now;
   }
 
   /**

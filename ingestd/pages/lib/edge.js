@@ -8,6 +8,8 @@ const TOUCH_S = 0.05;
 const BRINK_S = 0.15;
 /** Further behind than this it jumps: to catch up would take longer than anybody waits. */
 const FAR_S = 4;
+/** With more the buffer would be cut before it is played. */
+const MOST_LATENCY_S = 20;
 /** So long after a start or a gap what came at once is there: who is then late by that much jumps, too. */
 const SETTLED_MS = 300;
 const LATE_S = 0.4;
@@ -58,6 +60,9 @@ export class LiveEdge {
 
   /** @param {number} latency seconds that should be buffered, on average */
   constructor(latency) {
+    if (typeof latency !== "number" || !(latency >= 0 && latency <= MOST_LATENCY_S)) {
+      throw new RangeError(`latency: expected seconds from 0 to ${MOST_LATENCY_S}, got ${latency}`);
+    }
     this.#latency = latency;
   }
 

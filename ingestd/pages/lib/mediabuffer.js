@@ -173,6 +173,14 @@ export class MediaBuffer {
   }
 }
 
+/**
+ * Which kinds of tracks media of *type* has: a SourceBuffer takes no others after its first init segment.
+ * @param {string} type
+ */
+export function kindsOf(type) {
+  return `${type.split("/")[0]} ${type.split(",").length}`;
+}
+
 /** @param {TimeRanges | null} ranges @returns {Range[]} */
 export function rangesOf(ranges) {
   return Array.from({ length: ranges?.length ?? 0 }, (_, at) => {

@@ -5,7 +5,7 @@ import { Autoplay } from "./autoplay.js";
 import { Clock } from "./clock.js";
 import { excess, LiveEdge } from "./edge.js";
 import { Emitter } from "./emitter.js";
-import { MediaBuffer, mediaSource, rangesOf } from "./mediabuffer.js";
+import { kindsOf, MediaBuffer, mediaSource, rangesOf } from "./mediabuffer.js";
 import { NativeHls, playsHls } from "./native.js";
 import { Progress } from "./progress.js";
 import { Watching, withToken } from "./watching.js";
@@ -89,7 +89,6 @@ export class Player extends Emitter {
   #media = "";
   #session = "";
   #clock = new Clock();
-  #flowing = false;
   /** The next data is an init segment. */
   #heading = false;
   /** There was data after it. */
@@ -103,6 +102,7 @@ export class Player extends Emitter {
   /** @param {HTMLVideoElement} video @param {PlayerOptions} options */
   constructor(video, { url, hls = null, token, latency = 1 }) {
     super();
+    if (!video?.play) throw new TypeError(`video: expected a <video> element, got ${video}`);
     this.#video = video;
     this.#url = withToken(url, token);
     this.#hls = hls && withToken(hls, token);
@@ -157,6 +157,7 @@ export class Player extends Emitter {
     if (!["idle", "ended", "failed", "unsupported"].includes(this.#state) || this.#timers.length) return;
     this.#started = performance.now();
     this.#firstFrame = null;
+    this.#jumps = this.#skipped = 0;
     this.#progress = new Progress();
     this.#edge.reset();
     this.#autoplay.wanted = true;
@@ -172,6 +173,7 @@ export class Player extends Emitter {
       setInterval(() => this.emit("statistics", this.statistics), STATISTICS_MS),
     ];
     this.#turn("connecting");
+    if (!this.#timers.length) return; // a listener has stopped it
     if (!mediaSource()) return this.#fallBack(problem("no_media_source"));
     this.#watching = new Watching(this.#url, {
       told: message => this.#told(message),
@@ -197,10 +199,10 @@ export class Player extends Emitter {
     this.#native = null;
     this.#discard();
     this.#video.playbackRate = 1;
-    this.#flowing = false;
   }
 
   #discard() {
+    this.#autoplay.wanted ||= !this.#video.paused; // to load something else pauses it
     this.#buffer?.close();
     this.#buffer = null;
     this.#fed = false;
@@ -214,7 +216,7 @@ export class Player extends Emitter {
     else if (message.type === "skipped") this.#tooSlow(message.frames);
     else if (message.type === "interrupted") this.#turn("interrupted");
     else if (message.type === "resumed") this.#turn("buffering");
-    else if (message.type === "ended") this.#over(message.cause);
+    else if (message.type === "ended") this.#turn("ended", problem("session_ended", message.cause));
     this.emit("server", message);
   }
 
@@ -224,23 +226,23 @@ export class Player extends Emitter {
     if (!source) return;
     if (!source.make.isTypeSupported(media)) return this.#fallBack(problem("unsupported_media", media));
     this.#mode = source.mode;
+    if (this.#buffer && kindsOf(media) !== kindsOf(this.#media)) this.#discard();
     this.#buffer ??= new MediaBuffer(this.#video, source.make, {
       appended: () => this.#tick(),
       tight: () => this.emit("warning", problem("buffer_quota")),
       broken: why => this.#broken(why),
     });
     this.#buffer.init(media, time, session !== this.#session);
-    if (session !== this.#session) this.#clock.reset();
+    this.#clock.reset(performance.now());
     this.#media = media;
     this.#session = session;
-    this.#flowing = this.#heading = true;
+    this.#heading = true;
     if (this.#state !== "playing") this.#turn("buffering");
     this.emit("init", { media, session, live });
   }
 
   /** @param {string} state */
   #wait(state) {
-    this.#flowing = false;
     // That a stream has ended stays true while the next session is waited for.
     if (this.#state !== "ended") this.#turn("waiting", problem("waiting", state));
   }
@@ -252,7 +254,7 @@ export class Player extends Emitter {
     this.#edge.arrived(performance.now());
     this.#fed = !this.#heading;
     this.#heading = false;
-    this.#buffer.append(data);
+    this.#buffer?.append(data); // a listener may have stopped it
   }
 
   /** @param {number} frames */
@@ -261,17 +263,15 @@ export class Player extends Emitter {
     this.emit("warning", problem("too_slow", `${frames} frames`));
   }
 
-  /** @param {string | undefined} cause */
-  #over(cause) {
-    this.#flowing = false;
-    this.#turn("ended", problem("session_ended", cause));
-  }
-
   /** @param {Problem} why @param {number} wait */
   #lost(why, wait) {
-    this.#flowing = false;
     this.emit("warning", why);
     this.#turn("connecting", why, wait);
+  }
+
+  /** Whether there should be more. */
+  get #flowing() {
+    return !this.#native && (this.#state === "buffering" || this.#state === "playing");
   }
 
   /** Bring the playback where it should be, and see whether it goes on. */
@@ -279,9 +279,11 @@ export class Player extends Emitter {
     const [video, now] = [this.#video, performance.now()];
     const ranges = this.#buffer?.ranges ?? [];
     if (this.#buffer && ranges.length) {
-      const course = this.#edge.steer(now, video.currentTime, ranges);
-      if (course.seek !== null) this.#jump(course.seek, course.why);
-      else if (video.playbackRate !== course.rate) video.playbackRate = course.rate;
+      if (!this.#autoplay.paused) {
+        const { seek, why, rate } = this.#edge.steer(now, video.currentTime, ranges);
+        if (seek !== null) this.#jump(seek, why);
+        else if (video.playbackRate !== rate) video.playbackRate = rate;
+      }
       const surplus = excess(video.currentTime, ranges);
       if (surplus) this.#buffer.remove(surplus);
     }
@@ -295,10 +297,9 @@ export class Player extends Emitter {
       blank: this.#fed && video.readyState < video.HAVE_CURRENT_DATA,
     });
     if (stalled) this.#edge.stalled(now);
-    if (stuck) this.#repair();
-    if (this.#progress.moving && ["buffering", "connecting", "waiting"].includes(this.#state)) {
-      if (this.#flowing) this.#turn("playing");
-    } else if (this.#state === "playing" && this.#progress.standing) this.#turn("buffering");
+    if (stuck && !this.#native) this.#repair();
+    if (this.#flowing && this.#progress.moving) this.#turn("playing");
+    else if (this.#state === "playing" && this.#progress.standing) this.#turn("buffering");
     if (this.#flowing && (this.#watching?.silence ?? 0) > SILENCE_MS) {
       this.#watching?.renew("nothing came for too long");
     }
@@ -356,7 +357,6 @@ export class Player extends Emitter {
   #fallBack(why) {
     this.#watching?.close();
     this.#discard();
-    this.#flowing = false;
     if (!this.#hls || !playsHls(this.#video)) return this.#fail("unsupported", why);
     this.emit("warning", why);
     this.#mode = "hls";
@@ -371,8 +371,8 @@ export class Player extends Emitter {
   /** @param {"failed" | "unsupported"} state @param {Problem} why */
   #fail(state, why) {
     this.#release();
-    this.emit("error", why);
     this.#turn(state, why);
+    this.emit("error", why);
     this.emit("statistics", this.statistics);
   }
 

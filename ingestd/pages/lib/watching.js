@@ -134,6 +134,7 @@ export class Watching {
 
 /** @param {string} url @param {string | undefined} token */
 export function withToken(url, token) {
+  if (typeof url !== "string") throw new TypeError(`url: expected an address as text, got ${url}`);
   if (!token || /[?&]token=/.test(url)) return url;
   return `${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`;
 }

@@ -18,6 +18,7 @@ export const base = new URL("../", import.meta.url);
  * @property {boolean} declared
  * @property {"idle" | "connecting" | "live" | "interrupted" | "ended" | "failed"} state
  * @property {string | null} since
+ * @property {string} created
  * @property {string} pipeline
  * @property {{ remote: string, client: string | null, mime: string | null, bitrate: number | null } | null} publisher
  * @property {number} viewers
@@ -88,10 +89,16 @@ export async function call(method, path, { body, headers = {}, login = true } = 
   }
   const date = Date.parse(answer.headers.get("Date") ?? "");
   // It tells whole seconds, and took its time to come here.
-  if (Math.abs(date - Date.now()) > 5000) skew = date - Date.now();
+  skew = Math.abs(date - Date.now()) > 5000 ? date - Date.now() : 0;
   if (answer.status === 401 && login) {
     toLogin();
     return new Promise(() => {});
+  }
+  if (answer.status === 403 && text.includes("X-CSRF-Token")) {
+    // Somebody has signed in anew, in another tab.
+    const before = csrf;
+    await who();
+    if (csrf !== before) return call(method, path, { body, headers, login });
   }
   let told = null;
   try {
@@ -185,7 +192,7 @@ const UNSEEN = 10_000;
  * @param {(state: "open" | "lost" | "reset") => void} stands *reset*: events were lost, look at everything again
  */
 export function follow(last, happened, stands) {
-  /** @type {EventSource} */
+  /** @type {EventSource | undefined} */
   let source;
   let place = "";
   /** @type {number | undefined} */
@@ -194,12 +201,13 @@ export function follow(last, happened, stands) {
   let unseen;
   const begin = () => {
     clearTimeout(timer);
+    source?.close();
     source = new EventSource(new URL(`v1/events?${place ? `after=${place}` : `last=${last}`}`, base));
     source.onopen = () => stands("open");
     source.onerror = () => {
       stands("lost");
       // A browser comes again by itself after a lost connection, but not after a refusal.
-      if (source.readyState === EventSource.CLOSED) timer = setTimeout(again, RETRY);
+      if (source?.readyState === EventSource.CLOSED) timer = setTimeout(again, RETRY);
     };
     source.addEventListener("reset", (event) => { place = event.lastEventId; stands("reset"); });
     for (const type of TYPES) {
@@ -215,12 +223,12 @@ export function follow(last, happened, stands) {
     } catch { /* it is not there yet, or leads to the sign-in */ }
     begin();
   };
-  const leave = () => { clearTimeout(timer); source.close(); };
+  const leave = () => { clearTimeout(timer); source?.close(); };
   begin();
   const seen = () => {
     clearTimeout(unseen);
     if (document.hidden) unseen = setTimeout(leave, UNSEEN);
-    else if (source.readyState === EventSource.CLOSED) begin();
+    else if (source?.readyState === EventSource.CLOSED) begin();
   };
   document.addEventListener("visibilitychange", seen, { signal: stay.signal });
   stay.signal.addEventListener("abort", () => { clearTimeout(unseen); leave(); });

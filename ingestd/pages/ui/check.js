@@ -51,7 +51,8 @@ function asText(results) {
   });
   const head = [`ingestd check, ${new Date().toISOString()}, ${location.origin}`, `Browser: ${navigator.userAgent}`,
     `Daemon: ${version}; pipeline: ${pipeline.value}`];
-  return [...head, verdict.textContent, "", ...lines, ""].join("\n");
+  const judged = [...verdict.children].map((each) => each.textContent).join(" ");
+  return [...head, judged, "", ...lines, ""].join("\n");
 }
 
 /** @param {Step} step @param {Result[]} results */
@@ -88,6 +89,7 @@ async function run() {
     result.ms = performance.now() - began;
     show();
   }
+  cancel.hidden = true;
   judge("", "Tidying up …");
   const left = await running.clear();
   check = null;
@@ -117,7 +119,8 @@ form.addEventListener("submit", async (event) => {
   await run();
   begin.disabled = pipeline.disabled = false;
   begin.textContent = "Check again";
-  cancel.hidden = true;
+  // Who started it by keyboard, and had nothing to press meanwhile, is there again.
+  if (document.activeElement === document.body) begin.focus({ preventScroll: true });
 });
 cancel.addEventListener("click", () => check?.stop());
 addEventListener("beforeunload", (event) => { if (check) event.preventDefault(); });

@@ -1,6 +1,6 @@
 // The steps of a check: each says what it saw, or throws what is wrong and how to mend it.
 import { Player, Publisher } from "../lib/ingestd.js";
-import { about, call, Problem, who } from "./api.js";
+import { about, call, daemonNow, Problem, who } from "./api.js";
 import { delay, plural, rate } from "./dom.js";
 import { testCard } from "./testcard.js";
 import { track } from "./words.js";
@@ -22,6 +22,10 @@ export class Fault extends Error {
 /** Always the same, so that playlists, which stay, do not pile up. */
 const NAME = "check";
 const TITLE = "Check";
+/** What is made while that one is there is called like this. */
+const OURS = new RegExp(`^${NAME}(-[a-z0-9]{8})?$`);
+/** No check takes so long, in milliseconds. */
+const LONGEST = 10 * 60_000;
 const SOON = 15_000;
 const LATER = 30_000;
 const LOG = "Look at `ingestd logs` on the server.";
@@ -136,14 +140,7 @@ export class Check {
 
   async #create() {
     try {
-      const made = await this.#make(NAME).catch(async (error) => {
-        if (!(error instanceof Problem) || error.status !== 409) throw error;
-        // One that was left behind by a page that was closed is removed; one that runs is somebody else's.
-        const other = /** @type {Stream} */ (await call("GET", `v1/streams/${NAME}`));
-        const old = other.title === TITLE && !other.declared && ["idle", "ended", "failed"].includes(other.state);
-        if (old) await call("DELETE", `v1/streams/${NAME}`);
-        return this.#make(old ? NAME : `${NAME}-${Date.now().toString(36)}`);
-      });
+      const made = await this.#make(await this.#free() ? NAME : `${NAME}-${Date.now().toString(36)}`);
       this.#stream = made.name;
       this.#key = made.key;
       return `“${made.name}” on the pipeline ${made.pipeline}.`;
@@ -151,8 +148,19 @@ export class Check {
       if (!(error instanceof Problem)) throw error;
       if (error.status === 403) throw new Fault(error.message, "Sign in with a token that has the scope admin.");
       if (error.status === 503) throw new Fault(error.message, "The database is away: look at it, and at `ingestd status` on the server.");
-      throw new Fault(error.message, LOG);
+      if (error.status === 409) throw new Fault(error.message, "Delete streams that nobody needs, or raise control.max_streams.");
+      throw new Fault(error.message, error.status === 429 ? "Wait a minute, and check again." : LOG);
     }
+  }
+
+  /** Whether the name is free: what pages have left behind that were closed is removed. */
+  async #free() {
+    const streams = /** @type {Stream[]} */ ((await call("GET", `v1/streams?q=${NAME}&limit=100`)).streams);
+    // A younger one is of a check that runs elsewhere.
+    const old = streams.filter(({ name, title, declared, state, created }) => OURS.test(name) && title === TITLE && !declared
+      && ["idle", "ended", "failed"].includes(state) && daemonNow() - Date.parse(created) > LONGEST);
+    for (const { name } of old) await call("DELETE", `v1/streams/${name}`);
+    return streams.every((stream) => stream.name !== NAME || old.includes(stream));
   }
 
   /** @param {string} name @returns {Promise<import("./api.js").CreatedStream>} */
@@ -188,9 +196,9 @@ export class Check {
     const began = performance.now();
     const problem = await Promise.race([
       publisher.start().then(() => null, (error) => error),
-      this.#patience(LATER).then(() => publisher.cause ?? { text: "Nothing was taken in time.", advice: LOG }),
+      this.#patience(LATER).then(() => publisher.cause ?? { text: "Nothing was taken in time." }),
     ]);
-    if (problem) throw new Fault(problem.text ?? String(problem), problem.advice ?? LOG);
+    if (problem) throw new Fault(problem.text ?? String(problem), cureOf(problem));
     return `The first chunk was in the journal after ${delay(performance.now() - began)}, as ${publisher.statistics.recorderType}.`;
   }
 
@@ -204,6 +212,7 @@ export class Check {
   }
 
   async #ffmpeg() {
+    if (!this.sinks.length) return "Not needed: the pipeline has no sinks.";
     const cure = "Run `ingestd doctor` on the server: it names what is missing, and how to install it.";
     const status = await this.#until(LATER, async () => {
       const found = await this.#status();
@@ -228,7 +237,7 @@ export class Check {
       if (found.last_error && (found.state === "failed" || found.attempts > 1)) throw new Fault(`${found.last_error}.`, cure);
       const begun = found.type === "hls" ? Boolean(found.last_segment) : found.type === "file" || found.sent_frames > 0;
       return found.state === "running" && begun ? found : null;
-    }).catch(timeless(last || "It has written nothing yet.", cure));
+    }).catch((error) => timeless(last || "It has written nothing yet.", cure)(error));
     if (sink.type === "hls") return `The first segment is written: ${sink.last_segment}.`;
     return sink.file ? `Writes ${sink.file}.` : "It runs.";
   }
@@ -243,10 +252,10 @@ export class Check {
     player.start();
     await this.#until(SOON, async () => {
       if (player.state === "failed" || player.state === "unsupported") {
-        throw new Fault(player.cause?.text ?? "It cannot be played.", player.cause?.advice ?? LOG);
+        throw new Fault(player.cause?.text ?? "It cannot be played.", cureOf(player.cause));
       }
       return player.state === "playing" ? true : null;
-    }).catch(timeless(`The player stays ${player.state}.`, LOG));
+    }).catch((error) => timeless(`The player stays ${player.state}. ${player.cause?.text ?? ""}`.trim(), cureOf(player.cause))(error));
     return `${player.statistics.media || player.statistics.mode}, the first picture after ${delay(player.statistics.firstFrameMs ?? NaN)}.`;
   }
 
@@ -255,9 +264,9 @@ export class Check {
     const player = /** @type {Player} */ (this.#player);
     const [frames, at] = [player.statistics.decodedFrames, video.currentTime];
     await this.#until(SOON, async () => (player.statistics.decodedFrames > frames + 25 && video.currentTime > at + 1 ? true : null))
-      .catch(timeless("The picture stands still.", "The browser may lack a decoder, or be too busy: close other tabs, or try another browser."));
+      .catch(timeless("The picture stands still.", "Keep this page in front while it checks. The browser may lack a decoder, or be too busy: close other tabs, or try another browser."));
     const heard = /** @type {any} */ (video).webkitAudioDecodedByteCount;
-    if (heard === 0) throw new Fault("There is a picture, but no sound.", "Look at the pipeline's [audio], and try another browser.");
+    if (heard === 0) throw new Fault("There is a picture, but no sound.", "Check again in another browser.");
     await this.#until(5000, async () => player.statistics.latencyMs).catch(() => null);
     const { latencyMs, droppedFrames } = player.statistics;
     const sent = this.#publisher?.statistics.sentBitrate;
@@ -298,6 +307,16 @@ export class Check {
 }
 
 class Late extends Error {}
+
+/**
+ * What an operator can do: advice that says "nothing", or to tell the operator, is for others.
+ * @param {{ code?: string, advice?: string } | null} problem
+ */
+function cureOf(problem) {
+  if (problem?.code === "limit_reached") return "End streams that nobody needs, or raise ingest.max_streams.";
+  if (problem?.code === "too_many_viewers") return "Raise viewers.max and viewers.max_per_stream.";
+  return /^(Nothing|Tell the operator)/.test(problem?.advice ?? "Nothing") ? LOG : problem?.advice ?? LOG;
+}
 
 /**
  * A fault in place of a mere `Late`.

@@ -38,6 +38,9 @@ function explain(error, then = "It is tried again by itself.") {
   return note("bad", error.message, error.status === 0 ? `${then} Look whether the daemon runs.` : "");
 }
 
+/** What was asked for and refused: it stays until something else is asked for. */
+const refusal = get("refusal");
+
 /** @param {Stream} stream */
 function show(stream) {
   let card = cards.get(stream.name);
@@ -70,7 +73,7 @@ function count() {
   get("on-air").hidden = !onAir.length;
   get("off-air").hidden = onAir.length === all.length;
   get("empty").hidden = all.length > 0 || find.value !== "";
-  get("finding").hidden = all.length < 7 && !find.value;
+  get("finding").hidden = all.length < 7 && !find.value && document.activeElement !== find;
   more.hidden = !next;
   const shown = find.value ? `${plural(all.length, "stream")}${next ? " or more" : ""} found` : `${onAir.length ? `${onAir.length} on air` : "Nothing on air"} · ${plural(all.length, "stream")}${next ? " shown" : ""}`;
   say(get("summary"), connected ? `${shown} · ${plural(viewers, "viewer")}` : `${shown} · not connected, trying again …`);
@@ -96,9 +99,13 @@ async function askOnAir() {
   return found;
 }
 
-/** All streams, from the beginning. */
-async function load() {
+/**
+ * All streams, from the beginning.
+ * @param {boolean} [anew] others than before are looked for
+ */
+async function load(anew = false) {
   const number = ++loads;
+  const before = anew ? 0 : cards.size;
   const since = daemonNow() - CLOCKS;
   // What is on air is shown wherever it is in the list.
   const [onAir, told] = await Promise.all([askOnAir(), ask()]);
@@ -107,6 +114,14 @@ async function load() {
   /** @type {Stream[]} */
   const streams = [...onAir, ...told.streams];
   const names = new Set(streams.map((stream) => stream.name));
+  // What was shown stays, where it is still there.
+  while (told.next && names.size < before) {
+    const page = await ask(`&cursor=${encodeURIComponent(told.next)}`);
+    if (number !== loads) return;
+    streams.push(...page.streams);
+    for (const { name } of page.streams) names.add(name);
+    told.next = page.next;
+  }
   for (const name of cards.keys()) {
     if (!names.has(name)) remove(name);
   }
@@ -213,16 +228,16 @@ const QUESTIONS = {
 async function act(action, stream) {
   const { title, text, yes, method, path } = QUESTIONS[action];
   if (yes && !(await sure(`${title} “${stream.name}”?`, text, yes, method === "DELETE" || action === "stop"))) return;
+  refusal.replaceChildren();
   try {
     const told = await call(method, `v1/streams/${stream.name}${path}`);
     if (action === "reset-key") tellKey(told);
     if (action === "delete") remove(stream.name);
     else await look(stream.name);
-    trouble.replaceChildren();
   } catch (error) {
     if (error instanceof Problem && error.status === 404) remove(stream.name);
-    trouble.replaceChildren(explain(error, "Try again."));
-    trouble.scrollIntoView({ block: "nearest" });
+    refusal.replaceChildren(explain(error, "Try again."));
+    refusal.scrollIntoView({ block: "nearest" });
   }
 }
 
@@ -306,6 +321,7 @@ form.addEventListener("submit", async (event) => {
   unanswered = { asked: "", number: "" };
   const button = get("creating-go", HTMLButtonElement);
   button.disabled = true;
+  refused.replaceChildren();
   try {
     const made = await call("POST", "v1/streams", { body: wanted, headers: { "Idempotency-Key": number } });
     creating.close();
@@ -337,7 +353,7 @@ async function begin() {
 let typed = 0;
 find.addEventListener("input", () => {
   clearTimeout(typed);
-  typed = setTimeout(() => load().catch((error) => trouble.replaceChildren(explain(error))), 200);
+  typed = setTimeout(() => load(true).catch((error) => trouble.replaceChildren(explain(error))), 200);
 });
 more.addEventListener("click", () => { loadMore().catch((error) => trouble.replaceChildren(explain(error))); });
 

@@ -75,6 +75,7 @@ export class StreamCard {
       this.measured = null;
       this.bitrate.replace([]);
       this.fps.replace([]);
+      this.pictured = 0;
     }
     const onAir = isOnAir(stream);
     this.element.classList.toggle("on-air", onAir);
@@ -112,7 +113,7 @@ export class StreamCard {
     const { measured } = this;
     if (measured && now - measured.time < 1000) return;
     this.measured = { time: now, bytes, frames };
-    if (measured && bytes >= measured.bytes) {
+    if (measured && bytes >= measured.bytes && frames >= measured.frames) {
       const seconds = (now - measured.time) / 1000;
       this.bitrate.push(((bytes - measured.bytes) * 8) / seconds);
       this.fps.push((frames - measured.frames) / seconds);
@@ -176,6 +177,8 @@ export class StreamCard {
   /** @param {Stream} stream */
   #showPicture({ name, state, source, encoder }) {
     const pictures = source?.tracks.some((each) => each.kind === "video");
+    if (!pictures) this.image.removeAttribute("src"); // what was before is not what is now
+    this.image.hidden ||= !pictures;
     say(this.noPicture, source?.tracks.length && !pictures ? "sound only" : "no picture yet");
     // While the publisher is away there is the last one, for who comes only now.
     const wanted = state === "live" || (state === "interrupted" && this.image.hidden);

@@ -37,6 +37,8 @@ let player = null;
 /** @type {Playback | null} */
 let playback = null;
 let paused = false;
+/** @type {"" | "Paused" | "Ready"} why the video stands: somebody paused it elsewhere, or has to start it */
+let halt = "";
 let ended = false;
 let recorded = false;
 let patience = 0;
@@ -82,6 +84,27 @@ function mark(text) {
   badge.classList.toggle("live", text === "Live");
 }
 
+function halted() {
+  mark("");
+  loud.hidden = true;
+  pause.textContent = "Play";
+  const text = halt === "Ready" ? "The browser waits for you to start it." : "";
+  curtain(halt, text, { light: !text, actions: [button("Play", () => { pause.click(); pause.focus(); })] });
+}
+
+// By a media key, or in the window of a picture in picture.
+video.addEventListener("pause", () => {
+  if (paused || recorded || video.ended || !["playing", "buffering"].includes(player?.state ?? "")) return;
+  halt ||= "Paused";
+  halted();
+});
+video.addEventListener("play", () => {
+  if (!halt || !player) return;
+  halt = "";
+  pause.textContent = "Pause";
+  turned(player.state, player.cause);
+});
+
 /** Counts what is said of the end: only the latest word of it counts. */
 let ends = 0;
 
@@ -92,8 +115,10 @@ function turned(state, cause) {
   if (state !== "connecting" && state !== "buffering") still.hidden = true;
   for (const control of [pause, mute, full]) control.disabled = !["playing", "buffering", "interrupted", "connecting"].includes(state);
   volume.disabled = mute.disabled;
+  loud.hidden ||= mute.disabled;
   // The way out of it stays open.
   if (document.fullscreenElement) full.disabled = false;
+  if (halt && (shown || state === "buffering")) return halted();
   mark(shown ? "Live" : state === "interrupted" ? "Interrupted" : "");
   switch (state) {
     case "playing":
@@ -192,6 +217,7 @@ function replay(found) {
 
 function sound() {
   const silent = video.muted || video.volume === 0;
+  volume.value = String(video.volume);
   mute.textContent = silent ? "Sound off" : "Sound on";
   mute.setAttribute("aria-pressed", String(silent));
   mute.setAttribute("aria-label", silent ? "Sound is off: turn it on" : "Sound is on: turn it off");
@@ -218,6 +244,7 @@ volume.addEventListener("input", () => {
 video.addEventListener("volumechange", sound);
 
 pause.addEventListener("click", () => {
+  if (halt) return void video.play().catch(() => {});
   paused = !paused;
   pause.textContent = paused ? "Play" : "Pause";
   if (paused) {
@@ -291,7 +318,8 @@ async function begin() {
       curtain("You need a link that is still good", "Ask whoever gave you this one for another.",
         { actions: daemon?.tokens ? [button("Sign in", toLogin)] : [] });
     } else {
-      curtain("The server does not answer", "It is tried again by itself.", { busy: true });
+      curtain(error.status === 0 ? "The server does not answer" : "It does not go at the moment",
+        `${error.status === 429 ? "Too many wrong links came from here. " : ""}It is tried again by itself.`, { busy: true });
       setTimeout(begin, RETRY);
     }
     return;
@@ -308,7 +336,8 @@ async function begin() {
   });
   player.on("warning", (problem) => {
     if (problem.code === "autoplay_refused") {
-      curtain("Ready", "The browser waits for you to start it.", { actions: [button("Play", () => { video.play().catch(() => {}); })] });
+      halt = "Ready";
+      halted();
     }
     if (problem.code === "too_slow") {
       warnings.replaceChildren(note("warn", problem.text, problem.advice));
@@ -316,8 +345,9 @@ async function begin() {
     }
   });
   player.on("statistics", (told) => {
-    say(get("latency"), told.state === "playing" && told.latencyMs !== null ? `${delay(told.latencyMs)} behind ·` : "");
-    say(get("technical"), told.state === "playing"
+    const shown = told.state === "playing" && !halt;
+    say(get("latency"), shown && told.latencyMs !== null ? `${delay(told.latencyMs)} behind ·` : "");
+    say(get("technical"), shown
       ? [video.videoWidth ? `${video.videoWidth}×${video.videoHeight}` : "sound only", told.mode === "hls" ? "HLS" : "", told.stalls ? plural(told.stalls, "stall") : ""].filter(Boolean).join(" · ")
       : "");
   });
