@@ -29,7 +29,7 @@ def typed(module: str, name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("publisher.js", "PublisherOptions"),
+        ("options.js", "PublisherOptions"),
         ("publisher.js", "PublisherStatistics"),
         ("publisher.js", "PublisherEvents"),
         ("player.js", "PlayerOptions"),
