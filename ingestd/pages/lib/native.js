@@ -22,6 +22,8 @@ export class NativeHls {
   #ending;
   /** @type {"away" | "loaded" | "last" | "ended"} last: its playlist has an end */
   #state = "away";
+  /** Its playlist was there, and without an end. */
+  #live = false;
 
   /**
    * @param {HTMLVideoElement} video
@@ -54,6 +56,7 @@ export class NativeHls {
     const { signal } = this.#listening;
     const over = await isOver(this.#url, signal);
     if (signal.aborted) return;
+    this.#live = over === false;
     this.#looking = setTimeout(() => void this.#look(), LOOK_MS);
     if (this.#state === "away" && over) this.#host.state("waiting"); // that session is of the past
     else if (this.#state === "away" || (this.#state === "ended" && over === false)) this.#load();
@@ -82,12 +85,12 @@ export class NativeHls {
     this.#host.state("ended");
   }
 
-  /** Most likely there is no playlist yet. */
+  /** Most likely there is no playlist yet; where there is one, it is loaded again. */
   #failed() {
     if (this.#state === "ended") return;
     this.#state = "away";
     this.#host.waiting(this.#video.error?.message ?? "");
-    this.#host.state("waiting");
+    this.#host.state(this.#live ? "buffering" : "waiting");
   }
 }
 
