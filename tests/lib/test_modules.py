@@ -17,7 +17,7 @@ LIBRARY = ROOT / "ingestd" / "pages" / "lib"
 MAX_LINES = 400
 
 
-@pytest.mark.parametrize("file", ["pure.test.mjs", "native.test.mjs", "publisher.test.mjs", "uplink.test.mjs"])
+@pytest.mark.parametrize("file", [f"{each}.test.mjs" for each in ("pure", "native", "publisher", "uplink")])
 def test_logic(file: str) -> None:
     """What the file says, in Node."""
     argv = [program("node"), "--test", "--test-reporter=spec", str(Path(__file__).with_name(file))]
