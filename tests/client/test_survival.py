@@ -178,7 +178,8 @@ async def publish_in_the_background(
         await run.over.wait()
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0.5, marks=pytest.mark.full), 2.5])
+@pytest.mark.full
+@pytest.mark.parametrize("seconds", [0.5, 2.5])
 async def test_a_black_hole(tmp_path: Path, seconds: float) -> None:
     """Nothing arrives any more, and nobody is told; what was held arrives late, and is of no effect."""
     chunks = material(4)

@@ -151,13 +151,9 @@ async def test_every_sink_goes_on(tmp_path: Path, rtmp_server: RtmpServer, parts
     assert_in_every_output(outputs(running, rtmp_server), sent, control)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "cv-h264webm-restart.mkv",
-        *(pytest.param(name, marks=LONG) for name in ("cv-vp8-restart.webm", "cv-mp4avc-restart.mp4")),
-    ],
-)
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["cv-h264webm-restart.mkv", "cv-vp8-restart.webm", "cv-mp4avc-restart.mp4"])
 async def test_every_sink_goes_on_after_a_restart(tmp_path: Path, rtmp_server: RtmpServer, name: str) -> None:
     """A page that was reloaded, as captured: the same holds for its second recorder."""
     chunks = capture(name).chunks()

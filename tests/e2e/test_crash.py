@@ -118,6 +118,7 @@ def packets(path: Path) -> int:
     return sum(isinstance(event, Frame) for event in Demuxer().feed(path.read_bytes()))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("no_processes_left")
 async def test_a_torn_part_is_cut_to_what_plays(tmp_path: Path, ffmpeg: str) -> None:
     """A `.part` that lacks its last bytes plays; a file that is no recording stays as it is."""

@@ -127,6 +127,7 @@ async def test_viewers_see_the_slate_and_nothing_breaks(
         assert min(abs(beep - flash) for beep in beeps) < 0.06, (beeps, flashes)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("no_processes_left")
 async def test_a_daemon_that_dies_under_the_slate(tmp_path: Path, ffmpeg: str) -> None:
     """The next one goes on where the slate was; what the publisher sends then is shown behind it."""
@@ -157,7 +158,7 @@ async def test_a_daemon_that_dies_under_the_slate(tmp_path: Path, ffmpeg: str) -
     assert ends - begins == pytest.approx(2.95, abs=0.1)
 
 
-@pytest.mark.parametrize("show", ["image", "text without fonts"])
+@pytest.mark.parametrize("show", ["image", pytest.param("text without fonts", marks=pytest.mark.full)])
 async def test_what_is_shown(tmp_path: Path, ffmpeg: str, show: str) -> None:
     """An image is scaled whole; a host that cannot write the text shows the slate without it."""
     image = tmp_path / "it's an [image], 100%.png"

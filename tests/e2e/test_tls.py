@@ -100,6 +100,7 @@ async def test_a_wrong_certificate_is_refused_and_named(
     assert KEY not in told + running.log.read_text()
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("no_processes_left")
 async def test_a_target_that_speaks_no_tls_is_named(
     tmp_path: Path, rtmp_server: RtmpServer, ffmpeg: str, each_ffmpeg: str

@@ -39,6 +39,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.full
 def test_a_type_error_is_found(project: Path) -> None:
     """A wrong argument, a field that is not there, and one that is not typed; and nothing else."""
     page = project / "ingestd" / "pages" / "lib" / "page.js"
