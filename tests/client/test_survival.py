@@ -257,7 +257,9 @@ async def test_taken_over_by_another(tmp_path: Path) -> None:
     assert other.complete
     assert one.session == other.session
     assert status["takeovers"] == 1
-    assert raw(running) == b"".join([*chunks[: one.chunks], *material()])
+    # What was accepted last may not have been acknowledged any more.
+    possible = [b"".join([*chunks[:count], *material()]) for count in range(one.chunks, len(chunks) + 1)]
+    assert raw(running) in possible
 
 
 async def test_the_window_has_passed(tmp_path: Path) -> None:

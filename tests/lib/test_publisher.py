@@ -96,7 +96,9 @@ async def test_everything_arrives_once_through_breaks_and_changes(tmp_path: Path
         assert [number for path in files for _, number in read_video(path)] == [
             number for path in raw(running) for _, number in read_video(path)
         ]
-        assert [decode_errors(path) for path in files] == [[], []]
+        # A busy browser gives two pictures the same millisecond at times: FFmpeg says so of both.
+        first, *others = (len(decode_errors(path)) for path in raw(running))
+        assert [len(decode_errors(path)) for path in files] == [first, sum(others)]
 
 
 async def test_what_the_pipeline_copies_is_h264(tmp_path: Path) -> None:
