@@ -85,11 +85,19 @@ function mark(text) {
 }
 
 function halted() {
-  mark("");
   loud.hidden = true;
   pause.textContent = "Play";
-  const text = halt === "Ready" ? "The browser waits for you to start it." : "";
-  curtain(halt, text, { light: !text, actions: [button("Play", () => { pause.click(); pause.focus(); })] });
+  stand(halt, halt === "Ready" ? "The browser waits for you to start it." : "");
+}
+
+/**
+ * It stands until somebody presses Play.
+ * @param {string} title
+ * @param {string} [text]
+ */
+function stand(title, text = "") {
+  mark("");
+  curtain(title, text, { light: !text, actions: [button("Play", () => { pause.click(); pause.focus(); })] });
 }
 
 // By a media key, or in the window of a picture in picture.
@@ -250,8 +258,7 @@ pause.addEventListener("click", () => {
   if (paused) {
     keepPicture();
     player?.stop();
-    mark("");
-    curtain("Paused", "", { light: true, actions: [button("Play", () => { pause.click(); pause.focus(); })] });
+    stand("Paused");
   } else {
     player?.start();
   }
